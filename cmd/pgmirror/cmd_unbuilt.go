@@ -1,0 +1,33 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// unbuilt are the commands that pgmirror will have. They are listed so that
+// their names are kept, and they end with an error so that nothing pretends.
+var unbuilt = []struct{ use, short, instead string }{
+	{"init", "Write a pgmirror.yaml by asking", "pgmirror apply --help"},
+	{"doctor [CHECK...]", "Find out why a mirror does not work", "pgmirror plan"},
+	{"connection show", "Show what to type into Fabric's connection form", "pgmirror plan"},
+	{"tables [list|add|remove|resync|pause|resume]", "Change which tables are mirrored", "pgmirror status"},
+	{"rotate", "Change the mirror role's password everywhere", "pgmirror plan"},
+	{"leases [list|close]", "Show and take back what was opened for a short time", "pgmirror plan"},
+	{"lint LANDING-ZONE", "Look for faults in a landing zone", "pgmirror replicate --help"},
+	{"destroy", "Take a mirror down again", "pgmirror plan"},
+}
+
+func unbuiltCmds() []func(streams) *cobra.Command {
+	var cmds []func(streams) *cobra.Command
+	for _, u := range unbuilt {
+		cmds = append(cmds, func(streams) *cobra.Command {
+			return &cobra.Command{
+				Use:                u.use,
+				Short:              u.short,
+				DisableFlagParsing: true,
+				RunE: func(cmd *cobra.Command, args []string) error {
+					return fail(exitError, "NotBuilt", u.instead, "%s is not built yet", cmd.Name())
+				},
+			}
+		})
+	}
+	return cmds
+}

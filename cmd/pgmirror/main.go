@@ -1,0 +1,112 @@
+// Command pgmirror mirrors a PostgreSQL database into Microsoft Fabric, and
+// proves that the mirror is true.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(runMain()) }
+
+// runMain is main with an exit code, so that what was deferred runs and a test
+// can be the program. The first signal ends the context and everything winds
+// down; a second one ends the process at once.
+func runMain() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return execute(ctx, os.Args[1:], standard())
+}
+
+// streams are where a command reads and writes: data on Out, everything for
+// people on Err.
+type streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Asks     bool // In and Err are a terminal: a person can be asked
+	Colour   bool // Err is a terminal and NO_COLOR is not set
+}
+
+func standard() streams {
+	term := isTerminal(os.Stderr)
+	return streams{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		Asks:   term && isTerminal(os.Stdin),
+		Colour: term && os.Getenv("NO_COLOR") == "",
+	}
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+}
+
+// execute runs one command line and returns its exit code.
+func execute(ctx context.Context, args []string, s streams) int {
+	root := newRootCmd(s)
+	root.SetArgs(args)
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	cmd, err := root.ExecuteContextC(ctx)
+	return finish(ctx, s, cmd, err)
+}
+
+func newRootCmd(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pgmirror",
+		Short: "Mirror a PostgreSQL database into Microsoft Fabric, and prove it",
+		Long: `pgmirror mirrors a PostgreSQL database into Microsoft Fabric, and proves that the
+mirror is true. See it on this machine, with no cloud account: pgmirror demo`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	root.SetHelpTemplate(helpTemplate())
+	for _, group := range commandGroups {
+		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, newCmd := range group.commands {
+			cmd := newCmd(s)
+			cmd.GroupID = group.id
+			root.AddCommand(cmd)
+		}
+	}
+	checkArgs(root)
+	return root
+}
+
+// commandGroups is the command surface, in the order of the help.
+var commandGroups = []struct {
+	id, title string
+	commands  []func(streams) *cobra.Command
+}{
+	{"see", "See it on this machine:", []func(streams) *cobra.Command{
+		newVersionCmd,
+	}},
+	{"later", "Not built yet:", unbuiltCmds()},
+}
+
+// checkArgs makes a wrong number of arguments the same kind of failure as an
+// unknown flag, all the way down.
+func checkArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError(cmd, err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		checkArgs(sub)
+	}
+}
