@@ -1,0 +1,189 @@
+package config_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pgmirror/pgmirror/internal/config"
+)
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pgmirror.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const file = `
+name: shop
+workspace: 11111111-2222-3333-4444-555555555555
+server:
+  host: db.example.com
+  database: shop
+admin:
+  user: boss
+mirror:
+  tables:
+    - public.orders
+    - sales.*
+run:
+  freshness: 2s
+  budget: 64MiB
+seed: {create: false}
+`
+
+func TestPrecedence(t *testing.T) {
+	c, err := config.Load(t.Context(), config.Options{
+		File: write(t, file),
+		Azd: func(context.Context) (map[string]string, error) {
+			return map[string]string{
+				"postgreSqlServerFqdn":              "azd.example.com",
+				"postgreSqlFabricUserNameOut":       "mirror_user",
+				"postgreSqlFabricUserSecretNameOut": "role-secret",
+				"keyVaultResourceId":                "/subscriptions/s/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv1",
+				"AZURE_ENV_NAME":                    "dev",
+			}, nil
+		},
+		Environ: []string{"POSTGRES_ADMIN_USER=chief", "POSTGRES_TEMP_ENABLE_KV_PUBLIC_ACCESS=yes", "POSTGRES_URL=postgres://u:pw@127.0.0.1:6543/"},
+		Flags:   map[string]string{"server.port": "7000"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, v := range c.Explain() {
+		got[v.Path] = v.Value + " < " + v.Source[strings.LastIndex(v.Source, "/")+1:]
+	}
+	want := map[string]string{
+		"name":            "shop < pgmirror.yaml:2",
+		"role.name":       "mirror_user < azd postgreSqlFabricUserNameOut",
+		"role.secret":     "role-secret < azd postgreSqlFabricUserSecretNameOut",
+		"vault":           "https://kv1.vault.azure.net < azd keyVaultResourceId",
+		"server.host":     "127.0.0.1 < POSTGRES_URL",
+		"server.port":     "7000 < flag",
+		"server.database": "shop < pgmirror.yaml:6",
+		"admin.user":      "chief < POSTGRES_ADMIN_USER",
+		"admin.secret":    "postgres-admin-password < default",
+		"run.freshness":   "2s < pgmirror.yaml:14",
+		"run.budget":      "64MiB < pgmirror.yaml:15",
+		"seed.create":     "false < pgmirror.yaml:16",
+		"allow":           "open-vault < POSTGRES_TEMP_ENABLE_KV_PUBLIC_ACCESS",
+		"mirror.tables":   "public.orders,sales.* < pgmirror.yaml:10",
+		"admin.password":  "",
+	}
+	for path, w := range want {
+		if got[path] != w {
+			t.Errorf("%s: got %q, want %q", path, got[path], w)
+		}
+	}
+	if c.Run.Freshness != 2*time.Second || c.Run.Budget != 64<<20 || c.Seed.Create {
+		t.Errorf("values: got %v, %v, %v", c.Run.Freshness, c.Run.Budget, c.Seed.Create)
+	}
+}
+
+func TestFileErrorsNameLineAndColumn(t *testing.T) {
+	for name, tt := range map[string]struct{ text, want string }{
+		"unknown key":  {"name: a\nserver:\n  hots: x\n", "[3:3]"},
+		"repeated key": {"name: a\nname: b\n", "[2:1]"},
+		"wrong type":   {"name: a\nserver:\n  port: many\n", "[3:9]"},
+		"size":         {"name: a\nrun:\n  budget: 3 apples\n", "3 apples"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := config.Load(t.Context(), config.Options{File: write(t, tt.text)})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got %v, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestValidateCollectsEveryProblem(t *testing.T) {
+	c, err := config.Load(t.Context(), config.Options{
+		File:    write(t, "mode: sideways\nserver: {port: 0, sslMode: prefer}\nallow: [everything]\nmirror: {tables: [orders], retentionDays: 99}\n"),
+		Environ: []string{"FABRIC_TOKEN=abc", "FABRIC_ENDPOINT=https://api.fabric.microsoft.com"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p config.Problems
+	if !errors.As(c.Validate(), &p) {
+		t.Fatalf("got %v, want Problems", c.Validate())
+	}
+	var got []string
+	for _, x := range p {
+		got = append(got, x.Field)
+	}
+	want := []string{"mode", "name", "workspace", "mirror.retentionDays", "mirror.tables", "allow", "server.host", "server.port", "server.sslMode", "tokens.fabric"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if strings.Contains(p.Error(), "abc") {
+		t.Error("the token is in the error")
+	}
+}
+
+// The names that today's users have: facts of the guide.
+func TestGuideNames(t *testing.T) {
+	c, err := config.Load(t.Context(), config.Options{
+		File: write(t, "{}"),
+		Azd: func(context.Context) (map[string]string, error) {
+			return map[string]string{"postgreSqlServerFqdn": "pg-dev.postgres.database.azure.com", "fabricPostgresConnectionId": "c1", "POSTGRES_DATABASE_NAME": "orders", "AZURE_ENV_NAME": "dev"}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{c.Server.Host, c.Connection.ID, c.Server.Database, c.Admin.User, c.Role.Name, c.Role.Secret, c.Admin.Secret, c.MirrorName(), c.Mirror.DefaultSchema + "." + c.Seed.Table, c.ConnectionName()}
+	want := []string{"pg-dev.postgres.database.azure.com", "c1", "orders", "pgadmin", "fabric_user", "postgres-fabric-user-password", "postgres-admin-password", "pg-mirror-dev", "public.fabric_mirror_seed", "pg-dev.postgres.database.azure.com;orders fabric_user"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestVaultOutranksURLPassword(t *testing.T) {
+	for _, tt := range []struct{ vault, want string }{{"", "pw"}, {"KEYVAULT_URL=https://localhost:1", ""}} {
+		c, err := config.Load(t.Context(), config.Options{File: write(t, "{}"), Environ: []string{"POSTGRES_URL=postgres://u:pw@localhost/x", tt.vault}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Admin.Password != tt.want {
+			t.Errorf("vault %q: got password %q, want %q", tt.vault, c.Admin.Password, tt.want)
+		}
+	}
+}
+
+func TestReadEnv(t *testing.T) {
+	got, err := config.ReadEnv(write(t, "# made by the emulator\nA=1\n\nexport B=\"x y\"\nC=a=b\n"))
+	if diff := cmp.Diff([]string{"A=1", "B=x y", "C=a=b"}, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	if _, err := config.ReadEnv(write(t, "A=1\nsecret-token\n")); err == nil || strings.Contains(err.Error(), "secret-token") {
+		t.Errorf("got %v, want an error without the line", err)
+	}
+}
+
+func TestWants(t *testing.T) {
+	m := config.Mirror{Tables: []string{"public.*", "sales.order?"}}
+	for name, want := range map[string]bool{"public.a": true, "sales.orders": true, "sales.order": false, "x.a": false} {
+		s, tab, _ := strings.Cut(name, ".")
+		if got, _ := m.Wants(s, tab); got != want {
+			t.Errorf("%s: got %t, want %t", name, got, want)
+		}
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for host, want := range map[string]bool{"localhost:1": true, "https://v.vault.localhost:2/x": true, "127.3.0.1": true, "[::1]:5": true, "localhost.example.com": false, "https://10.0.0.1": false, "": false} {
+		if got := config.Loopback(host); got != want {
+			t.Errorf("%q: got %t, want %t", host, got, want)
+		}
+	}
+}

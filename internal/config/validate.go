@@ -1,0 +1,194 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Consents: what a plan may need beyond a yes, because it hurts.
+const (
+	Restart         = "restart"          // the server restarts
+	OpenVault       = "open-vault"       // the vault is opened for a while
+	OpenServer      = "open-server"      // the server is opened for a while
+	ChangeOwner     = "change-owner"     // listed tables move to the mirror's role
+	ReplicaIdentity = "replica-identity" // a table's replica identity changes
+	ResetPassword   = "reset-password"   // the role gets a new password
+	Reseed          = "reseed"           // everything is copied again
+)
+
+// Consents are all names that allow accepts.
+var Consents = []string{Restart, OpenVault, OpenServer, ChangeOwner, ReplicaIdentity, ResetPassword, Reseed}
+
+// Problem is one reason to refuse a configuration.
+type Problem struct {
+	Field  string // "server.host"
+	Source string // where the value came from; "" when it is missing
+	Reason string
+}
+
+// Problems is an error that holds every reason at once.
+type Problems []Problem
+
+// Error lists the problems, one a line.
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i, x := range p {
+		lines[i] = x.Field + ": " + x.Reason
+		if x.Source != "" {
+			lines[i] += " (from " + x.Source + ")"
+		}
+	}
+	return "the configuration can't be used:\n  " + strings.Join(lines, "\n  ")
+}
+
+var (
+	guid       = regexp.MustCompile(`(?i)^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
+	serverID   = regexp.MustCompile(`(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.DBforPostgreSQL/flexibleServers/[^/]+$`)
+	secretName = regexp.MustCompile(`^[0-9A-Za-z-]{1,127}$`)
+	slotName   = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+)
+
+// Validate returns nil, or Problems with every reason to refuse.
+func (c *Config) Validate() error {
+	var p Problems
+	refuse := func(field, format string, args ...any) {
+		p = append(p, Problem{field, c.Source(field), fmt.Sprintf(format, args...)})
+	}
+	c.checkMirror(refuse)
+	c.checkServer(refuse)
+	c.checkNames(refuse)
+	c.checkEndpoints(refuse)
+	c.checkRun(refuse)
+	if len(p) == 0 {
+		return nil
+	}
+	return p
+}
+
+type refuse = func(field, format string, args ...any)
+
+func (c *Config) checkMirror(refuse refuse) {
+	if c.Mode != Native && c.Mode != Open {
+		refuse("mode", "%q is neither native nor open", c.Mode)
+	}
+	if c.Name == "" && c.Mirror.Name == "" {
+		refuse("name", "missing: give the mirror a name")
+	}
+	if c.Workspace == "" {
+		refuse("workspace", "missing: the Fabric workspace's id (the GUID in its address after /groups/)")
+	} else if !guid.MatchString(c.Workspace) {
+		refuse("workspace", "%q is no GUID", c.Workspace)
+	}
+	if d := c.Mirror.RetentionDays; d < 1 || d > 30 {
+		refuse("mirror.retentionDays", "%d is not in 1..30", d)
+	}
+	if len(c.MirrorName()) > 256 {
+		refuse("mirror.name", "longer than 256 characters")
+	}
+	for _, t := range c.Mirror.Tables {
+		if _, _, ok := strings.Cut(t, "."); !ok {
+			refuse("mirror.tables", "%q: want schema.table", t)
+		} else if _, err := compile(t); err != nil {
+			refuse("mirror.tables", "%q: %v", t, err)
+		}
+	}
+	for _, a := range c.Allow {
+		if !slices.Contains(Consents, a) {
+			refuse("allow", "%q is none of %s", a, strings.Join(Consents, ", "))
+		}
+	}
+}
+
+func (c *Config) checkServer(refuse refuse) {
+	switch {
+	case c.Server.ID == "" && c.Mode == Native:
+		refuse("server.id", "missing: native mirroring needs the flexible server's resource id")
+	case c.Server.ID == "" && c.Server.Host == "":
+		refuse("server.host", "missing")
+	case c.Server.ID != "" && !serverID.MatchString(c.Server.ID):
+		refuse("server.id", "%q is no resource id of a flexible server", c.Server.ID)
+	}
+	if c.Server.Port < 1 || c.Server.Port > 65535 {
+		refuse("server.port", "%d is no port", c.Server.Port)
+	}
+	if c.Server.Database == "" {
+		refuse("server.database", "missing")
+	}
+	switch c.Server.SSLMode {
+	case "verify-full", "verify-ca":
+	case "disable":
+		if c.Server.Host != "" && !Loopback(c.Server.Host) && !strings.HasPrefix(c.Server.Host, "/") {
+			refuse("server.sslMode", "disable is for servers on this machine only")
+		}
+	default:
+		refuse("server.sslMode", "%q is none of verify-full, verify-ca, disable", c.Server.SSLMode)
+	}
+}
+
+func (c *Config) checkNames(refuse refuse) {
+	for _, s := range []struct{ field, name string }{{"admin.secret", c.Admin.Secret}, {"role.secret", c.Role.Secret}} {
+		if c.Vault != "" && !secretName.MatchString(s.name) {
+			refuse(s.field, "%q is no name of a Key Vault secret", s.name)
+		}
+	}
+	for _, s := range []struct{ field, name string }{{"admin.user", c.Admin.User}, {"role.name", c.Role.Name}} {
+		if s.name == "" || len(s.name) > 63 {
+			refuse(s.field, "want a role's name of 1 to 63 bytes")
+		}
+	}
+	if c.Role.Profile != "full" && c.Role.Profile != "minimal" {
+		refuse("role.profile", "%q is neither full nor minimal", c.Role.Profile)
+	}
+	if c.Role.Name == c.Admin.User {
+		refuse("role.name", "is the administrator: the mirror needs a role of its own")
+	}
+	if c.Seed.Create && c.Seed.Table == "" {
+		refuse("seed.table", "missing")
+	}
+	for _, s := range []struct{ field, id string }{{"connection.id", c.Connection.ID}, {"connection.gateway", c.Connection.Gateway}} {
+		if s.id != "" && !guid.MatchString(s.id) {
+			refuse(s.field, "%q is no GUID", s.id)
+		}
+	}
+}
+
+func (c *Config) checkEndpoints(refuse refuse) {
+	for _, e := range []struct{ field, url, token, tokenField string }{
+		{"endpoints.fabric", c.Endpoints.Fabric, c.Tokens.Fabric, "tokens.fabric"},
+		{"endpoints.arm", c.Endpoints.ARM, c.Tokens.ARM, "tokens.arm"},
+		{"vault", c.Vault, c.Tokens.Vault, "tokens.vault"},
+		{"endpoints.onelakeDfs", c.Endpoints.OneLakeDFS, c.Tokens.Storage, "tokens.storage"},
+		{"endpoints.onelakeBlob", c.Endpoints.OneLakeBlob, "", ""},
+	} {
+		if u, err := url.Parse(e.url); e.url != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+			refuse(e.field, "want an https address")
+		}
+		if e.token != "" && !Loopback(e.url) {
+			refuse(e.tokenField, "tokens are accepted for services on this machine only; for the cloud sign in with az login or azd auth login")
+		}
+	}
+}
+
+func (c *Config) checkRun(refuse refuse) {
+	if c.Mode != Open {
+		return
+	}
+	if !slotName.MatchString(c.Slot()) {
+		refuse("run.slot", "%q: want lower-case letters, digits and _", c.Run.Slot)
+	}
+	if c.Publication() == c.InsertOnlyPublication() {
+		refuse("run.insertOnlyPublication", "must differ from run.publication")
+	}
+	if c.Run.Freshness <= 0 {
+		refuse("run.freshness", "want more than nothing")
+	}
+	if c.Run.Workers < 1 {
+		refuse("run.workers", "want at least 1")
+	}
+	if c.Run.Budget < 16<<20 {
+		refuse("run.budget", "want at least 16MiB")
+	}
+}
