@@ -1,0 +1,99 @@
+// Package azure asks ARM and Key Vault what setting up a mirror needs.
+package azure
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+// Options are how the services are reached.
+type Options struct {
+	Endpoint   string                                          // the service's address; "" for the public cloud's ARM
+	Credential azcore.TokenCredential                          // who asks
+	HTTP       *http.Client                                    // roots, proxy; nil for Go's own
+	Progress   func(what string, elapsed, limit time.Duration) // told while an operation is awaited; nil: nobody
+	Busy       Busy                                            // zero: 40 tries, up to 15 s apart
+}
+
+// Busy is the patience with a server that takes one write at a time.
+type Busy struct {
+	Tries int
+	Wait  time.Duration
+}
+
+func (b Busy) orDefault(local bool) Busy {
+	if b.Tries == 0 {
+		b.Tries = 40
+	}
+	if b.Wait == 0 {
+		b.Wait = 15 * time.Second
+		if local {
+			b.Wait = 100 * time.Millisecond
+		}
+	}
+	return b
+}
+
+func (o Options) client() policy.ClientOptions {
+	opts := policy.ClientOptions{Telemetry: policy.TelemetryOptions{ApplicationID: "pgmirror"}}
+	if o.HTTP != nil {
+		opts.Transport = o.HTTP
+	}
+	if Loopback(o.Endpoint) { // an emulator answers at once or not at all
+		opts.Retry = policy.RetryOptions{MaxRetries: 3, RetryDelay: 50 * time.Millisecond, MaxRetryDelay: time.Second}
+	}
+	return opts
+}
+
+// arm makes the options of the ARM clients. A missing provider registration is
+// reported, never mended: that would be a write that no plan had shown.
+func (o Options) arm() *arm.ClientOptions {
+	opts := &arm.ClientOptions{ClientOptions: o.client(), DisableRPRegistration: true}
+	if o.Endpoint != "" {
+		opts.Cloud = cloud.Configuration{
+			ActiveDirectoryAuthorityHost: cloud.AzurePublic.ActiveDirectoryAuthorityHost,
+			Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+				cloud.ResourceManager: {Endpoint: o.Endpoint, Audience: "https://management.azure.com"},
+			},
+		}
+	}
+	return opts
+}
+
+// Loopback reports whether an address is one of this machine.
+func Loopback(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	host := strings.ToLower(u.Hostname())
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || strings.HasPrefix(host, "127.") || host == "::1"
+}
+
+// Token is a credential that always gives the same bearer token. It refuses an
+// endpoint that isn't on this machine: such a token would go to whoever listens.
+func Token(token, endpoint string) (azcore.TokenCredential, error) {
+	if !Loopback(endpoint) {
+		return nil, fmt.Errorf("a fixed token is accepted for services on this machine only, not for %q", endpoint)
+	}
+	return static(token), nil
+}
+
+type static string
+
+func (s static) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: string(s), ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+// String keeps the token out of every %v.
+func (static) String() string   { return "(token)" }
+func (static) GoString() string { return "(token)" }
