@@ -1,0 +1,90 @@
+package delta
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// ErrConflict means that somebody else committed that version first; nothing
+// was committed. Possibly wrapped.
+var ErrConflict = errors.New("another writer committed first")
+
+const engine = "pgmirror"
+
+// Commit writes actions as the version after readVersion; -1 makes the table. It
+// fails with ErrConflict when that version is there already. Files that the
+// actions name must be durable before. It fills in what a commitInfo lacks, in
+// place.
+func Commit(ctx context.Context, table store.Store, readVersion int64, actions []Action) (version int64, err error) {
+	for i := range actions {
+		if c := actions[i].CommitInfo; c != nil {
+			c.fill()
+		}
+		if err := actions[i].check(); err != nil {
+			return 0, err
+		}
+	}
+	body, err := encode(actions)
+	if err != nil {
+		return 0, err
+	}
+	version = readVersion + 1
+	_, err = table.Put(ctx, commitName(version), body, store.Cond{Absent: true})
+	switch {
+	case errors.Is(err, store.ErrUnknown):
+		return version, settle(ctx, table, version, body, err)
+	case errors.Is(err, store.ErrExist):
+		return 0, fmt.Errorf("commit version %d: %w", version, ErrConflict)
+	case err != nil:
+		return 0, fmt.Errorf("commit version %d: %w", version, err)
+	}
+	return version, nil
+}
+
+// settle finds out whether a write whose outcome is unknown is ours: the id in
+// commitInfo tells our bytes from anybody else's.
+func settle(ctx context.Context, table store.Store, version int64, body []byte, unknown error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	there, _, err := table.Read(ctx, commitName(version), 0, -1)
+	switch {
+	case errors.Is(err, store.ErrNotExist):
+		return fmt.Errorf("commit version %d: %w", version, unknown)
+	case err != nil:
+		return fmt.Errorf("commit version %d: %w: %w", version, unknown, err)
+	case !bytes.Equal(there, body):
+		return fmt.Errorf("commit version %d: %w", version, ErrConflict)
+	}
+	return nil
+}
+
+func (c *CommitInfo) fill() {
+	if c.ID == "" {
+		c.ID = uuid.NewString()
+	}
+	if c.Timestamp == 0 {
+		c.Timestamp = time.Now().UnixMilli()
+	}
+	if c.Engine == "" {
+		c.Engine = engine
+	}
+	if c.Parameters == nil {
+		c.Parameters = map[string]string{}
+	}
+}
+
+// NewMetadata describes a new table.
+func NewMetadata(schema string, configuration map[string]string) *Metadata {
+	if configuration == nil {
+		configuration = map[string]string{}
+	}
+	return &Metadata{ID: uuid.NewString(), Format: Format{Provider: "parquet", Options: map[string]string{}}, SchemaString: schema,
+		PartitionColumns: []string{}, Configuration: configuration, CreatedTime: time.Now().UnixMilli()}
+}

@@ -1,0 +1,376 @@
+package delta
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/parquet"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+var people = &batch.Schema{Fields: []batch.Field{{Name: "id", Type: batch.Type{Kind: batch.Int64}}, {Name: "name", Type: batch.Type{Kind: batch.String}}}}
+
+func rows(from, to int) *batch.Batch {
+	b := batch.New(people, false)
+	for i := from; i < to; i++ {
+		b.Cols[0].AppendInt64(int64(i))
+		if i%5 == 0 {
+			b.Cols[1].AppendNull()
+		} else {
+			b.Cols[1].AppendBytes(fmt.Appendf(nil, "n%d", i))
+		}
+		b.EndRow()
+	}
+	return b
+}
+
+// table is a Delta table in a temporary directory.
+type table struct {
+	*testing.T
+	s   store.Store
+	dir string
+	v   int64
+}
+
+func newTable(t *testing.T) *table {
+	dir := t.TempDir()
+	s, err := store.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &table{T: t, s: s, dir: dir, v: -1}
+}
+
+func (t *table) file(name string, b *batch.Batch) Action {
+	t.Helper()
+	var w bytes.Buffer
+	if err := parquet.Write(&w, b, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := t.s.Put(t.Context(), name, w.Bytes(), store.Cond{Absent: true}); err != nil {
+		t.Fatal(err)
+	}
+	return Action{Add: &Add{Path: EncodePath(name), PartitionValues: map[string]string{}, Size: int64(w.Len()), ModificationTime: 1, DataChange: true, Stats: Stats(b)}}
+}
+
+func (t *table) commit(actions ...Action) {
+	t.Helper()
+	v, err := Commit(t.Context(), t.s, t.v, append([]Action{{CommitInfo: &CommitInfo{Operation: "WRITE"}}}, actions...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.v = v
+}
+
+func (t *table) create() {
+	t.Helper()
+	p := ProtocolFor(people, false)
+	t.commit(Action{Protocol: &p}, Action{Metadata: NewMetadata(SchemaString(people), nil)})
+}
+
+func (t *table) open(version int64) *Snapshot {
+	t.Helper()
+	s, err := Open(t.Context(), t.s, version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (t *table) ids(version int64) []int64 {
+	t.Helper()
+	out := []int64{}
+	err := t.open(version).Scan(t.Context(), []string{"id"}, func(_ File, b *batch.Batch, live []int32) error {
+		for _, i := range live {
+			out = append(out, b.Cols[0].I64[i])
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func span(from, to int64) []int64 {
+	out := []int64{}
+	for i := from; i < to; i++ {
+		out = append(out, i)
+	}
+	return out
+}
+
+func TestEveryVersionStaysReadable(t *testing.T) {
+	d := newTable(t)
+	if _, err := Open(t.Context(), d.s, -1); !errors.Is(err, store.ErrNotExist) {
+		t.Fatalf("no table: got %v, want ErrNotExist", err)
+	}
+	d.create()
+	d.commit(d.file("part a%b+ü.parquet", rows(0, 10)), Action{Txn: &Txn{AppID: "x", Version: 1}})
+	d.commit(d.file("b.parquet", rows(10, 20)), Action{Txn: &Txn{AppID: "x", Version: 2}})
+	first := d.open(1)
+	d.commit(first.Files[0].Removal(time.Now().UnixMilli()))
+
+	for v, want := range [][]int64{{}, span(0, 10), span(0, 20), span(10, 20)} {
+		got := d.ids(int64(v))
+		if v == 2 { // files come in the order of their encoded names
+			want = append(span(10, 20), span(0, 10)...)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("version %d (-want +got):\n%s", v, diff)
+		}
+	}
+	if got := d.open(-1).Txns["x"]; got != 2 {
+		t.Errorf("txn: got %d, want 2", got)
+	}
+	if _, err := Open(t.Context(), d.s, 9); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("version 9: got %v, want ErrNotExist", err)
+	}
+}
+
+func TestCommitsDontOverwrite(t *testing.T) {
+	d := newTable(t)
+	d.create()
+	_, err := Commit(t.Context(), d.s, -1, []Action{{CommitInfo: &CommitInfo{}}})
+	if !errors.Is(err, ErrConflict) {
+		t.Errorf("got %v, want ErrConflict", err)
+	}
+}
+
+// lostAnswer does every Put and says that it doesn't know.
+type lostAnswer struct {
+	store.Store
+	drop bool
+}
+
+func (l lostAnswer) Put(ctx context.Context, name string, body []byte, c store.Cond) (store.Info, error) {
+	if l.drop {
+		return store.Info{}, store.ErrUnknown
+	}
+	if _, err := l.Store.Put(ctx, name, body, c); err != nil {
+		return store.Info{}, store.ErrUnknown
+	}
+	return store.Info{}, store.ErrUnknown
+}
+
+func TestCommitSettlesAnUnknownOutcome(t *testing.T) {
+	d := newTable(t)
+	d.create()
+	info := func() []Action { return []Action{{CommitInfo: &CommitInfo{Operation: "W"}}} }
+	if v, err := Commit(t.Context(), lostAnswer{d.s, false}, 0, info()); v != 1 || err != nil {
+		t.Errorf("written: got %d, %v, want 1", v, err)
+	}
+	if _, err := Commit(t.Context(), lostAnswer{d.s, false}, 0, info()); !errors.Is(err, ErrConflict) {
+		t.Errorf("another's: got %v, want ErrConflict", err)
+	}
+	if _, err := Commit(t.Context(), lostAnswer{d.s, true}, 1, info()); !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("not written: got %v, want ErrUnknown", err)
+	}
+}
+
+func TestCheckpointStandsForTheCommitsBefore(t *testing.T) {
+	d := newTable(t)
+	p := ProtocolFor(people, true)
+	meta := NewMetadata(SchemaString(people), map[string]string{"delta.enableDeletionVectors": "true", "a": "b c"})
+	meta.Name, meta.Description = "näme", "what it is"
+	d.commit(Action{Protocol: &p}, Action{Metadata: meta})
+	d.commit(d.file("a.parquet", rows(0, 10)), d.file("b.parquet", rows(10, 20)), Action{Txn: &Txn{AppID: "x", Version: 1 << 60, LastUpdated: 3}})
+	d.delete(0, 3, 4)
+	d.delete(0, 7)
+	want := d.open(-1)
+	if err := want.Checkpoint(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for v := range d.v {
+		if err := os.Remove(filepath.Join(d.dir, commitName(v))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := d.open(-1)
+	for i := range want.Files { // a checkpoint says that nothing is new
+		want.Files[i].DataChange = false
+	}
+	for _, r := range want.state.removes {
+		r.DataChange = false
+	}
+	if diff := cmp.Diff(want.Files, got.Files); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want.state.removes, got.state.removes); diff != "" || len(got.state.removes) != 2 {
+		t.Errorf("tombstones (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]any{want.Protocol, want.Metadata, want.Txns, want.Info}, []any{got.Protocol, got.Metadata, got.Txns, got.Info}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int64{0, 1, 2, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}, d.ids(-1)); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	if _, err := Open(t.Context(), d.s, 1); err == nil || !strings.Contains(err.Error(), "lacks") {
+		t.Errorf("version before the checkpoint: got %v, want that the log lacks it", err)
+	}
+	if err := got.Checkpoint(t.Context(), time.Now().Add(2*Retention)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(d.open(-1).state.removes); n != 0 {
+		t.Errorf("%d tombstones after their time, want none", n)
+	}
+}
+
+// delete adds rows to the deletion vector of the file at position i.
+func (t *table) delete(i int, dead ...uint64) {
+	t.Helper()
+	s := t.open(-1)
+	f := s.Files[i]
+	bm, err := s.Deleted(t.Context(), &f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bm == nil {
+		bm = roaring64.New()
+	}
+	bm.AddMany(dead)
+	var v Vectors
+	next := f.Add
+	if next.DeletionVector, err = v.Add(bm); err == nil {
+		next.Stats, err = Loosen(next.Stats)
+	}
+	if err == nil {
+		err = v.Write(t.Context(), t.s)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.commit(f.Removal(time.Now().UnixMilli()), Action{Add: &next})
+}
+
+func TestRefusesWhatItDoesNotKnow(t *testing.T) {
+	ok := `{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}`
+	meta := `{"metaData":{"id":"1","format":{"provider":"parquet"},"schemaString":"{\"type\":\"struct\",\"fields\":[]}","partitionColumns":[],"configuration":{}}}`
+	for name, c := range map[string]struct{ protocol, meta, word string }{
+		"reader version":  {`{"protocol":{"minReaderVersion":4,"minWriterVersion":7}}`, meta, "reader version 4"},
+		"reader feature":  {`{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["v2Checkpoint"],"writerFeatures":["v2Checkpoint"]}}`, meta, "v2Checkpoint"},
+		"column mapping":  {ok, strings.Replace(meta, `"configuration":{}`, `"configuration":{"delta.columnMapping.mode":"name"}`, 1), "column mapping by name"},
+		"partitions":      {ok, strings.Replace(meta, `"partitionColumns":[]`, `"partitionColumns":["d"]`, 1), "partition columns (d)"},
+		"data format":     {ok, strings.Replace(meta, `"parquet"`, `"orc"`, 1), `data format "orc"`},
+		"nested type":     {ok, strings.Replace(meta, `\"fields\":[]`, `\"fields\":[{\"name\":\"a\",\"type\":{\"type\":\"array\"}}]`, 1), "nested type"},
+		"unknown type":    {ok, strings.Replace(meta, `\"fields\":[]`, `\"fields\":[{\"name\":\"a\",\"type\":\"variant\"}]`, 1), "type variant"},
+		"writer features": {`{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["inCommitTimestamp"]}}`, meta, "inCommitTimestamp"},
+		"append only":     {ok, strings.Replace(meta, `"configuration":{}`, `"configuration":{"delta.appendOnly":"true"}`, 1), "appendOnly"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newTable(t)
+			if _, err := d.s.Put(t.Context(), commitName(0), []byte(c.protocol+"\n"+c.meta+"\n"), store.Cond{}); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(t.Context(), d.s, -1)
+			if err == nil {
+				err = s.CheckWritable()
+			}
+			if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), c.word) {
+				t.Errorf("got %v, want ErrUnsupported with %q", err, c.word)
+			}
+		})
+	}
+}
+
+func TestProtocolGrowsAndNeverShrinks(t *testing.T) {
+	plain, vectors := ProtocolFor(people, false), ProtocolFor(people, true)
+	if plain.Covers(vectors) || !vectors.With(plain).Covers(plain) {
+		t.Errorf("%+v and %+v", plain, vectors)
+	}
+	ntz := ProtocolFor(&batch.Schema{Fields: []batch.Field{{Name: "t", Type: batch.Type{Kind: batch.TimestampNTZ}}}}, false)
+	want := Protocol{MinReader: 3, MinWriter: 7, ReaderFeatures: []string{"deletionVectors", "timestampNtz"}, WriterFeatures: []string{"appendOnly", "deletionVectors", "invariants", "timestampNtz"}}
+	if diff := cmp.Diff(want, plain.With(vectors).With(ntz)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTornFilesAreErrorsWithTheirPath(t *testing.T) {
+	build := func(t *testing.T) *table {
+		d := newTable(t)
+		d.create()
+		d.commit(d.file("a.parquet", rows(0, 2000)))
+		d.delete(0, 3, 400, 1999)
+		if err := d.open(-1).Checkpoint(t.Context(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		d.commit(d.file("b.parquet", rows(2000, 2100)))
+		return d
+	}
+	want := build(t).ids(-1)
+	files, err := filepath.Glob(filepath.Join(build(t).dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	torn := []string{commitName(3), fmt.Sprintf("%s/%020d.checkpoint.parquet", logDir, 2)}
+	for _, f := range files {
+		torn = append(torn, filepath.Base(f))
+	}
+	for _, glob := range torn {
+		for _, part := range []int64{0, 1, 3, 5, 7, 9} {
+			d := build(t)
+			if strings.HasPrefix(glob, "deletion_vector") {
+				glob = "deletion_vector*"
+			}
+			match, err := filepath.Glob(filepath.Join(d.dir, glob))
+			if err != nil || len(match) == 0 {
+				continue
+			}
+			fi, err := os.Stat(match[0])
+			if err != nil || fi.IsDir() {
+				continue
+			}
+			if err := os.Truncate(match[0], fi.Size()*part/10); err != nil {
+				t.Fatal(err)
+			}
+			var got []int64
+			s, err := Open(t.Context(), d.s, -1)
+			if err == nil {
+				err = s.Scan(t.Context(), []string{"id"}, func(_ File, b *batch.Batch, live []int32) error {
+					for _, i := range live {
+						got = append(got, b.Cols[0].I64[i])
+					}
+					return nil
+				})
+			}
+			if err == nil {
+				t.Errorf("%s cut to %d0 %%: no error, %d rows of %d", glob, part, len(got), len(want))
+			} else if !strings.Contains(err.Error(), filepath.Base(match[0])) {
+				t.Errorf("%s cut to %d0 %%: %v does not name the file", glob, part, err)
+			}
+		}
+	}
+}
+
+func TestColumnsThatAFileLacksAreNull(t *testing.T) {
+	d := newTable(t)
+	d.create()
+	d.commit(d.file("a.parquet", rows(0, 2)))
+	wide := &batch.Schema{Fields: append(people.Fields[:2:2], batch.Field{Name: "n", Type: batch.Type{Kind: batch.Decimal, Precision: 30, Scale: 2}})}
+	m := d.open(-1).Metadata
+	m.SchemaString = SchemaString(wide)
+	d.commit(Action{Metadata: &m})
+	err := d.open(-1).Scan(t.Context(), []string{"n", "id"}, func(_ File, b *batch.Batch, live []int32) error {
+		if diff := cmp.Diff([]int16{0, 0}, b.Cols[0].Def); diff != "" || b.Cols[1].I64[1] != 1 || len(live) != 2 {
+			t.Errorf("got %+v", b)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.open(-1).Scan(t.Context(), []string{"nix"}, nil); err == nil {
+		t.Error("an unknown column was read")
+	}
+}

@@ -1,0 +1,261 @@
+package delta
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+const logDir = "_delta_log"
+
+func commitName(version int64) string { return fmt.Sprintf("%s/%020d.json", logDir, version) }
+
+// state is what a log adds up to
+// (https://github.com/delta-io/delta/blob/master/PROTOCOL.md#action-reconciliation).
+type state struct {
+	protocol *Protocol
+	metadata *Metadata
+	info     *CommitInfo
+	adds     map[string]*Add    // by path: a path has at most one vector at a time
+	removes  map[string]*Remove // tombstones, by path and vector
+	txns     map[string]*Txn
+}
+
+func newState() *state {
+	return &state{adds: map[string]*Add{}, removes: map[string]*Remove{}, txns: map[string]*Txn{}}
+}
+
+// apply replays one commit. The removes of a commit come first, whatever its
+// order: a new vector is a remove and an add of one path.
+func (st *state) apply(actions []Action) error {
+	st.info = nil
+	for _, a := range actions {
+		if r := a.Remove; r != nil {
+			if add := st.adds[r.Path]; add != nil && add.DeletionVector.id() == r.DeletionVector.id() {
+				delete(st.adds, r.Path)
+			}
+			st.removes[r.Path+"\x00"+r.DeletionVector.id()] = r
+		}
+	}
+	for _, a := range actions {
+		switch {
+		case a.CommitInfo != nil:
+			st.info = a.CommitInfo
+		case a.Protocol != nil:
+			st.protocol = a.Protocol
+		case a.Metadata != nil:
+			st.metadata = a.Metadata
+		case a.Txn != nil:
+			st.txns[a.Txn.AppID] = a.Txn
+		case a.Add != nil:
+			if old := st.adds[a.Add.Path]; old != nil && old.DeletionVector.id() != a.Add.DeletionVector.id() {
+				return fmt.Errorf("file %s is added with another deletion vector, and not removed", a.Add.Path)
+			}
+			st.adds[a.Add.Path] = a.Add
+			delete(st.removes, a.Add.Path+"\x00"+a.Add.DeletionVector.id())
+		}
+	}
+	return nil
+}
+
+// listing is what a log's folder holds.
+type listing struct {
+	commits     map[int64]bool
+	newest      int64 // the newest commit or checkpoint; -1 when there is none
+	checkpoints map[int64][]string
+}
+
+func list(ctx context.Context, table store.Store) (*listing, error) {
+	infos, err := table.List(ctx, logDir)
+	if err != nil {
+		return nil, fmt.Errorf("list the log: %w", err)
+	}
+	l := &listing{commits: map[int64]bool{}, newest: -1, checkpoints: map[int64][]string{}}
+	parts := map[int64]map[string][]string{} // version → number of parts → names
+	for _, i := range infos {
+		name := path.Base(i.Name)
+		digits, rest, _ := strings.Cut(name, ".")
+		v, err := strconv.ParseInt(digits, 10, 64)
+		if i.Dir || len(digits) != 20 || err != nil || v < 0 {
+			continue
+		}
+		switch f := strings.Split(rest, "."); {
+		case rest == "json":
+			l.commits[v] = true
+		case rest == "checkpoint.parquet":
+			l.checkpoints[v] = []string{i.Name}
+		case len(f) == 4 && f[0] == "checkpoint" && f[3] == "parquet" && len(f[1]) == 10 && len(f[2]) == 10:
+			if parts[v] == nil {
+				parts[v] = map[string][]string{}
+			}
+			parts[v][f[2]] = append(parts[v][f[2]], i.Name)
+			continue
+		default:
+			continue
+		}
+		l.newest = max(l.newest, v)
+	}
+	l.completeParts(parts)
+	return l, nil
+}
+
+// completeParts keeps the checkpoints in several files that have all of them.
+func (l *listing) completeParts(parts map[int64]map[string][]string) {
+	for v, sets := range parts {
+		for count, names := range sets {
+			if n, err := strconv.Atoi(count); err == nil && n == len(names) && l.checkpoints[v] == nil {
+				l.checkpoints[v] = names
+				l.newest = max(l.newest, v)
+			}
+		}
+	}
+}
+
+// replay reads the newest checkpoint that is not beyond version, and the commits
+// from there on.
+func replay(ctx context.Context, table store.Store, l *listing, version int64) (*state, error) {
+	st, from := newState(), int64(0)
+	for v := range l.checkpoints {
+		if v <= version {
+			from = max(from, v+1)
+		}
+	}
+	if from > 0 {
+		for _, name := range l.checkpoints[from-1] {
+			if err := st.load(ctx, table, name); err != nil {
+				return nil, fmt.Errorf("checkpoint %s: %w", name, err)
+			}
+		}
+	}
+	for v := from; v <= version; v++ {
+		if !l.commits[v] {
+			return nil, fmt.Errorf("the log lacks %s", commitName(v))
+		}
+		if err := st.read(ctx, table, v); err != nil {
+			return nil, err
+		}
+	}
+	if from > version && l.commits[version] { // a checkpoint holds no commitInfo
+		actions, err := readCommit(ctx, table, version)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range actions {
+			if a.CommitInfo != nil {
+				st.info = a.CommitInfo
+			}
+		}
+	}
+	return st, nil
+}
+
+func (st *state) read(ctx context.Context, table store.Store, v int64) error {
+	actions, err := readCommit(ctx, table, v)
+	if err != nil {
+		return err
+	}
+	if err := st.apply(actions); err != nil {
+		return fmt.Errorf("%s: %w", commitName(v), err)
+	}
+	return nil
+}
+
+func readCommit(ctx context.Context, table store.Store, v int64) ([]Action, error) {
+	data, _, err := table.Read(ctx, commitName(v), 0, -1)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", commitName(v), err)
+	}
+	actions, err := decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", commitName(v), err)
+	}
+	return actions, nil
+}
+
+// snapshot makes a Snapshot of a state, and refuses what can't be read rightly.
+func (st *state) snapshot(table store.Store, version int64) (*Snapshot, error) {
+	if st.protocol == nil || st.metadata == nil {
+		return nil, errors.New("the log holds no protocol or no metadata")
+	}
+	if err := checkReadable(*st.protocol, *st.metadata); err != nil {
+		return nil, err
+	}
+	schema, err := parseSchema(st.metadata.SchemaString)
+	if err != nil {
+		return nil, err
+	}
+	s := &Snapshot{Version: version, Protocol: *st.protocol, Metadata: *st.metadata, Schema: schema, Txns: map[string]int64{}, table: table, state: st}
+	if st.info != nil {
+		s.Info = *st.info
+	}
+	for _, a := range st.adds {
+		f, err := newFile(a)
+		if err != nil {
+			return nil, err
+		}
+		s.Files = append(s.Files, f)
+	}
+	slices.SortFunc(s.Files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	for id, t := range st.txns {
+		s.Txns[id] = t.Version
+	}
+	return s, nil
+}
+
+// Snapshot is a table at one version. It may be used from several goroutines as
+// long as nobody calls Advance.
+type Snapshot struct {
+	Version  int64
+	Protocol Protocol
+	Metadata Metadata
+	Schema   *batch.Schema    // no key: a Delta table has none
+	Files    []File           // in the order of their paths
+	Txns     map[string]int64 // application → how far it has come
+	Info     CommitInfo       // of this version's commit; zero when it has none
+	table    store.Store
+	state    *state
+}
+
+// Open reads a table's log; version -1 is the newest. It fails with
+// store.ErrNotExist when the folder holds no log, or not that version, and with
+// ErrUnsupported when the table can't be read rightly.
+func Open(ctx context.Context, table store.Store, version int64) (*Snapshot, error) {
+	l, err := list(ctx, table)
+	if err != nil {
+		return nil, err
+	}
+	if l.newest < 0 {
+		return nil, fmt.Errorf("no Delta table here: %w", store.ErrNotExist)
+	}
+	if version < 0 {
+		version = l.newest
+	}
+	if version > l.newest {
+		return nil, fmt.Errorf("version %d, the newest is %d: %w", version, l.newest, store.ErrNotExist)
+	}
+	st, err := replay(ctx, table, l, version)
+	if err != nil {
+		return nil, err
+	}
+	return st.snapshot(table, version)
+}
+
+// Advance is the snapshot after a commit of these actions made it the given
+// version. The receiver must not be used any more.
+func (s *Snapshot) Advance(version int64, actions []Action) (*Snapshot, error) {
+	if version != s.Version+1 {
+		return nil, fmt.Errorf("advance version %d to %d", s.Version, version)
+	}
+	if err := s.state.apply(actions); err != nil {
+		return nil, err
+	}
+	return s.state.snapshot(s.table, version)
+}

@@ -1,0 +1,145 @@
+package delta
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/parquet"
+)
+
+// Scan reads the named columns (nil: all) of one data file after another, in the
+// order of Files, and calls fn with the rows of the file and the positions of
+// those that are not deleted. A column that a file doesn't have is NULL. The
+// batch has the columns in the order asked for, and no key. One file is in
+// memory at a time; the slice of positions is used again for the next. A file
+// that isn't what the log says is an error that names it, and none of its rows
+// are passed on. An error of fn ends the scan and is returned.
+func (s *Snapshot) Scan(ctx context.Context, columns []string, fn func(f File, b *batch.Batch, live []int32) error) error {
+	var live []int32
+	for i := range s.Files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b, err := s.ReadFile(ctx, &s.Files[i], columns)
+		if err != nil {
+			return err
+		}
+		if live, err = s.live(ctx, &s.Files[i], b.Rows(), live[:0]); err != nil {
+			return err
+		}
+		if err := fn(s.Files[i], b, live); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadFile reads the named columns (nil: all) of every row of a data file, also
+// of the rows that its deletion vector deletes.
+func (s *Snapshot) ReadFile(ctx context.Context, f *File, columns []string) (*batch.Batch, error) {
+	fields, err := s.fields(columns)
+	if err != nil {
+		return nil, err
+	}
+	data, _, err := s.table.Read(ctx, f.Name, 0, -1)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name, err)
+	}
+	if int64(len(data)) != f.Size {
+		return nil, fmt.Errorf("%s has %d bytes, the log says %d: %w", f.Name, len(data), f.Size, parquet.ErrCorrupt)
+	}
+	b, err := readColumns(data, fields)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	if f.Rows >= 0 && int64(b.Rows()) != f.Rows {
+		return nil, fmt.Errorf("%s has %d rows, the log says %d: %w", f.Name, b.Rows(), f.Rows, parquet.ErrCorrupt)
+	}
+	return b, nil
+}
+
+// fields finds the columns asked for in the schema.
+func (s *Snapshot) fields(columns []string) ([]batch.Field, error) {
+	if columns == nil {
+		return s.Schema.Fields, nil
+	}
+	var out []batch.Field
+	for _, name := range columns {
+		i := slices.IndexFunc(s.Schema.Fields, func(f batch.Field) bool { return f.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("the table has no column %q", name)
+		}
+		out = append(out, s.Schema.Fields[i])
+	}
+	return out, nil
+}
+
+// readColumns reads the fields that the file has, as the type that the table
+// gives them, and makes the others NULL.
+func readColumns(data []byte, fields []batch.Field) (*batch.Batch, error) {
+	pf, err := parquet.Open(data)
+	if err != nil {
+		return nil, err
+	}
+	have := []string{}
+	for _, f := range fields {
+		l, ok := pf.Leaf(f.Name)
+		if !ok {
+			continue
+		}
+		if l.Type != f.Type {
+			return nil, fmt.Errorf("column %q is %s, the table says %s", f.Name, l.Type, f.Type)
+		}
+		have = append(have, f.Name)
+	}
+	got, err := pf.Read(have, false)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch.Batch{Schema: &batch.Schema{Fields: fields}, Cols: make([]batch.Column, len(fields))}
+	next := 0
+	for i, f := range fields {
+		if next < len(have) && have[next] == f.Name {
+			b.Cols[i] = got.Cols[next]
+			next++
+			continue
+		}
+		b.Cols[i] = batch.NewColumn(f.Type)
+		for range pf.Rows {
+			b.Cols[i].AppendNull()
+		}
+	}
+	b.SetRows(pf.Rows)
+	return b, nil
+}
+
+// live lists the rows of a file that its deletion vector leaves.
+func (s *Snapshot) live(ctx context.Context, f *File, rows int, dst []int32) ([]int32, error) {
+	dead, err := s.Deleted(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if dead == nil {
+		for i := range rows {
+			dst = append(dst, int32(i))
+		}
+		return dst, nil
+	}
+	it := dead.Iterator()
+	next := -1
+	if it.HasNext() {
+		next = int(it.Next())
+	}
+	for i := range rows {
+		if i != next {
+			dst = append(dst, int32(i))
+			continue
+		}
+		if next = -1; it.HasNext() {
+			next = int(it.Next())
+		}
+	}
+	return dst, nil
+}
