@@ -17,8 +17,8 @@ import (
 // the wanted version; possibly wrapped. The message says what to install.
 var ErrNotFound = errors.New("no PostgreSQL server binaries found")
 
-// BinEnv names the variable that lists directories (separated as in PATH) with
-// PostgreSQL binaries to look at before the usual ones.
+// BinEnv names the variable that lists directories with PostgreSQL binaries,
+// separated as in PATH, which are preferred to those in PATH and usual places.
 const BinEnv = "PGMIRROR_PGBIN"
 
 const oldest = 14 // the oldest major version that pgmirror supports
@@ -29,22 +29,27 @@ type Install struct {
 	Version int    // major
 }
 
-// Find finds the binaries of a major version; major "" is the newest. It looks
-// in the directories of BinEnv, of PATH, and where packages put them.
+// Find finds the binaries of a major version; major "" is the newest of those
+// that BinEnv lists, or else of all.
 func Find(major string) (bin string, version int, err error) {
 	all := Installed()
-	for _, in := range all {
-		if major == "" || strconv.Itoa(in.Version) == major {
-			return in.Bin, in.Version, nil
+	for _, list := range [][]Install{installed(filepath.SplitList(os.Getenv(BinEnv))), all} {
+		for _, in := range list {
+			if major == "" || strconv.Itoa(in.Version) == major {
+				return in.Bin, in.Version, nil
+			}
 		}
 	}
 	return "", 0, notFound(major, all)
 }
 
-// Installed lists the servers found, the newest first and one a version.
-func Installed() []Install {
+// Installed lists the servers found where BinEnv says, in PATH and where
+// packages put them, the newest first and one a version.
+func Installed() []Install { return installed(candidates()) }
+
+func installed(dirs []string) []Install {
 	var all []Install
-	for _, dir := range candidates() {
+	for _, dir := range dirs {
 		v, err := binVersion(dir)
 		if err != nil || v < oldest || slices.ContainsFunc(all, func(in Install) bool { return in.Version == v }) {
 			continue // not a directory with a server, which most of them are not
