@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+func TestExitTable(t *testing.T) {
+	seen := map[exitCode]bool{}
+	for _, row := range exitTable {
+		if row.code == 2 {
+			t.Error("exit code 2 is in use; a panic exits 2")
+		}
+		if seen[row.code] {
+			t.Errorf("exit code %d is in the table twice", row.code)
+		}
+		seen[row.code] = true
+	}
+	for _, code := range []exitCode{exitOK, exitError, exitChanges, exitSignIn, exitMismatch, exitCleanup, exitTimeout, exitPrecondition, exitInterrupted} {
+		if !seen[code] {
+			t.Errorf("exit code %d is not in the table", code)
+		}
+	}
+}
+
+func TestFinish(t *testing.T) {
+	interrupted, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, test := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		code int
+		says string
+	}{
+		{"nothing", context.Background(), nil, 0, ""},
+		{"a plain error", context.Background(), errors.New("the disk is full"), 1, "error[Failed]: the disk is full"},
+		{"a failure, wrapped", context.Background(), fmt.Errorf("outer: %w", fail(exitMismatch, "RowsDiffer", "pgmirror verify", "2 rows differ")), 5, "error[RowsDiffer]: 2 rows differ\n  next: pgmirror verify"},
+		{"interrupted", interrupted, fmt.Errorf("copy: %w", interrupted.Err()), 130, "error[Interrupted]"},
+		{"a deadline", context.Background(), fmt.Errorf("wait: %w", context.DeadlineExceeded), 7, "error[TimedOut]"},
+		{"a failure while interrupted", interrupted, fail(exitCleanup, "CleanupIncomplete", "", "a firewall rule may be open"), 6, "error[CleanupIncomplete]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out bytes.Buffer
+			got := finish(test.ctx, streams{Err: &out}, &cobra.Command{Use: "pgmirror"}, test.err)
+			if got != test.code {
+				t.Errorf("exit code %d, want %d", got, test.code)
+			}
+			if !strings.HasPrefix(out.String(), test.says) {
+				t.Errorf("said %q, want it to begin %q", out.String(), test.says)
+			}
+		})
+	}
+}
+
+// TestHelp holds that every command explains itself and the exit codes.
+func TestHelp(t *testing.T) {
+	root := newRootCmd(streams{})
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		if cmd.Short == "" {
+			t.Errorf("%s has no short help", cmd.Name())
+		}
+		if err := cmd.Help(); err != nil {
+			t.Errorf("%s: %v", cmd.Name(), err)
+		}
+		if !strings.Contains(out.String(), "\nEXIT STATUS\n") {
+			t.Errorf("the help of %s does not tell the exit codes:\n%s", cmd.Name(), out.String())
+		}
+	}
+}
