@@ -1,0 +1,127 @@
+// Package admin changes a PostgreSQL server for a mirror: its role, grants,
+// ownership, seed table and publications.
+//
+// What it would change is computed first, as statements: a plan shows them, and
+// Run, the only place that writes, executes them. No statement holds a password.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Statement is one SQL statement, and what it is for.
+type Statement struct {
+	What string // "grant CREATE on schema sales"
+	SQL  string
+}
+
+// Cut stands around every write: it calls do, or doesn't, and gives the error
+// that the writer sees. Tests cut a run with it before or after any write.
+type Cut func(what string, do func() error) error
+
+// Session is an open session of the administrator or of the role. It is not for
+// several goroutines.
+type Session struct {
+	conn *pgx.Conn
+	cut  Cut
+}
+
+// NewSession works on conn; cut may be nil.
+func NewSession(conn *pgx.Conn, cut Cut) *Session {
+	if cut == nil {
+		cut = func(_ string, do func() error) error { return do() }
+	}
+	return &Session{conn, cut}
+}
+
+// Query reads; with it a Session is a postgres.Querier.
+func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return s.conn.Query(ctx, sql, args...)
+}
+
+// lockTries is how often Run waits five seconds for a table's lock. Longer waits
+// would queue the application's own statements behind ours.
+const lockTries = 6
+
+// Run executes statements in one transaction. Where an application holds a lock
+// it gives way, and tries again some times.
+func (s *Session) Run(ctx context.Context, statements ...Statement) error {
+	if len(statements) == 0 {
+		return nil
+	}
+	var err error
+	for range lockTries {
+		if err = s.runOnce(ctx, statements); !isLockTimeout(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (s *Session) runOnce(ctx context.Context, statements []Statement) error {
+	tx, err := s.conn.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) // after a commit it does nothing
+	if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
+		return fmt.Errorf("set the lock timeout: %w", err)
+	}
+	for _, st := range statements {
+		err := s.cut(st.What, func() error { _, err := tx.Exec(ctx, st.SQL); return err })
+		if err != nil {
+			return fmt.Errorf("%s: %w", st.What, err)
+		}
+	}
+	what := statements[0].What
+	if err := s.cut("commit "+what, func() error { return tx.Commit(ctx) }); err != nil {
+		return fmt.Errorf("commit %s: %w", what, err)
+	}
+	return nil
+}
+
+// one reads a single row of one value.
+func one[T any](ctx context.Context, s *Session, sql string, args ...any) (T, error) {
+	rows, err := s.conn.Query(ctx, sql, args...)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+}
+
+// many reads rows of one value.
+func many[T any](ctx context.Context, s *Session, sql string, args ...any) ([]T, error) {
+	rows, err := s.conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[T])
+}
+
+// ident quotes an identifier, or a qualified one.
+func ident(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
+
+// SQLState is the SQLSTATE of a server's refusal; "" when err is something else.
+func SQLState(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code
+	}
+	return ""
+}
+
+// IsWrongPassword reports whether the server refused to let us in.
+func IsWrongPassword(err error) bool { s := SQLState(err); return s == "28P01" || s == "28000" }
+
+// IsNoDatabase reports whether the database doesn't exist.
+func IsNoDatabase(err error) bool { return SQLState(err) == "3D000" }
+
+// IsForbidden reports whether a right is missing.
+func IsForbidden(err error) bool { return SQLState(err) == "42501" }
+
+func isLockTimeout(err error) bool { return SQLState(err) == "55P03" }
