@@ -1,0 +1,197 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Querier is what the catalog is read through: a *pgx.Conn, pgx.Tx or pool.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// Tables lists every ordinary and partitioned table outside the system schemas,
+// of the given schemas only if there are any, ordered by schema and name. It
+// takes no locks on them.
+func Tables(ctx context.Context, q Querier, schemas ...string) ([]Table, error) {
+	return loadTables(ctx, q, `n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+		AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1))`, append([]string{}, schemas...))
+}
+
+// PublishedTables lists the tables of some publications together, ordered by
+// schema and name. It is an error when one of the publications doesn't exist.
+func PublishedTables(ctx context.Context, q Querier, publications []string) ([]Table, error) {
+	if err := publicationsExist(ctx, q, publications); err != nil {
+		return nil, err
+	}
+	tables, err := loadTables(ctx, q, `EXISTS (SELECT FROM pg_catalog.pg_publication_tables p
+		WHERE p.pubname = ANY ($1) AND p.schemaname = n.nspname AND p.tablename = c.relname)`, publications)
+	if err != nil {
+		return nil, err
+	}
+	return tables, applyPublication(ctx, q, publications, tables)
+}
+
+// tableSQL reads pg_class; relpages and reltuples are estimates, but unlike the
+// size functions they wait for nobody's lock.
+const tableSQL = `SELECT c.oid, n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner), c.relkind::text, c.relfilenode,
+	c.relreplident::text, coalesce(i.inhparent, 0)::oid, c.relispartition, c.relpersistence::text, c.reltuples::bigint,
+	(c.relpages::bigint + coalesce(toast.relpages, 0)) * pg_catalog.current_setting('block_size')::bigint,
+	EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid),
+	pg_catalog.current_setting('server_encoding')
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
+LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
+WHERE c.relkind IN ('r', 'p') AND `
+
+func loadTables(ctx context.Context, q Querier, where string, arg any) ([]Table, error) {
+	rows, err := q.Query(ctx, tableSQL+where+` ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`, arg)
+	if err != nil {
+		return nil, fmt.Errorf("read tables: %w", err)
+	}
+	tables, err := pgx.CollectRows(rows, scanTable)
+	if err != nil {
+		return nil, fmt.Errorf("read tables: %w", err)
+	}
+	index := make(map[uint32]*Table, len(tables))
+	oids := make([]uint32, len(tables))
+	for i := range tables {
+		oids[i], index[tables[i].OID] = tables[i].OID, &tables[i]
+	}
+	if err := errors.Join(loadColumns(ctx, q, oids, index), loadKeys(ctx, q, oids, index)); err != nil {
+		return nil, err
+	}
+	for i := range tables {
+		tables[i].nameFields()
+		if tables[i].Obstacle == "" && len(tables[i].mirrored()) == 0 {
+			tables[i].Obstacle = "it has no column that could be mirrored"
+		}
+	}
+	return tables, nil
+}
+
+func scanTable(row pgx.CollectableRow) (Table, error) {
+	var (
+		t                           Table
+		kind, identity, persistence string
+		partition, parent           bool
+		encoding                    string
+	)
+	err := row.Scan(&t.OID, &t.Schema, &t.Name, &t.Owner, &kind, &t.Relfilenode, &identity, &t.Parent, &partition, &persistence,
+		&t.EstRows, &t.Bytes, &parent, &encoding)
+	if err != nil {
+		return t, err
+	}
+	t.Kind, t.ReplicaIdentity, t.sqlASCII = kind[0], identity[0], encoding == "SQL_ASCII"
+	switch {
+	case t.Kind == 'p':
+		t.Obstacle = "a partitioned table holds no rows itself; its partitions are mirrored each as a table of its own"
+	case persistence == "u":
+		t.Obstacle = "an unlogged table is not in the write-ahead log"
+	case persistence == "t":
+		t.Obstacle = "a temporary table is not in the write-ahead log"
+	}
+	return t, nil
+}
+
+const columnSQL = `SELECT a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod,
+	pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated <> ''
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum`
+
+func loadColumns(ctx context.Context, q Querier, oids []uint32, index map[uint32]*Table) error {
+	rows, err := q.Query(ctx, columnSQL, oids)
+	if err != nil {
+		return fmt.Errorf("read columns: %w", err)
+	}
+	var rel uint32
+	var c Column
+	scan := []any{&rel, &c.Name, &c.Attnum, &c.TypeOID, &c.Typmod, &c.TypeName, &c.NotNull, &c.Generated}
+	var types []uint32
+	if _, err = pgx.ForEachRow(rows, scan, func() error {
+		index[rel].Columns = append(index[rel].Columns, c)
+		types = append(types, c.TypeOID)
+		return nil
+	}); err != nil {
+		return fmt.Errorf("read columns: %w", err)
+	}
+	slices.Sort(types)
+	known, err := loadTypes(ctx, q, slices.Compact(types))
+	if err != nil {
+		return fmt.Errorf("read types: %w", err)
+	}
+	for _, t := range index {
+		for i := range t.Columns {
+			c := &t.Columns[i]
+			c.typ = known[c.TypeOID]
+			if c.typ == nil {
+				return fmt.Errorf("column %q of %s: its type %d is gone", c.Name, t, c.TypeOID)
+			}
+			c.Type, c.Loss = c.typ.mirror(c.Typmod)
+		}
+	}
+	return nil
+}
+
+// keySQL lists the indexes that could be a key, the best first.
+const keySQL = `SELECT x.indrelid, i.relname, x.indisprimary, x.indisreplident,
+	(SELECT pg_catalog.array_agg(k ORDER BY o) FROM pg_catalog.unnest(x.indkey::smallint[]) WITH ORDINALITY u(k, o) WHERE o <= x.indnkeyatts)
+FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+WHERE x.indrelid = ANY ($1) AND x.indisunique AND x.indimmediate AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
+ORDER BY x.indrelid, x.indisprimary DESC, x.indnkeyatts, i.relname COLLATE "C"`
+
+func loadKeys(ctx context.Context, q Querier, oids []uint32, index map[uint32]*Table) error {
+	rows, err := q.Query(ctx, keySQL, oids)
+	if err != nil {
+		return fmt.Errorf("read indexes: %w", err)
+	}
+	var (
+		rel               uint32
+		name              string
+		primary, identity bool
+		attnums           []int16
+	)
+	_, err = pgx.ForEachRow(rows, []any{&rel, &name, &primary, &identity, &attnums}, func() error {
+		t := index[rel]
+		source := "index " + name
+		if primary {
+			source = "primary key"
+		}
+		mayBe := map[byte]bool{'d': primary, 'i': identity, 'f': true}
+		if len(t.Key) == 0 && mayBe[t.ReplicaIdentity] {
+			t.setKey(attnums, source)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read indexes: %w", err)
+	}
+	return nil
+}
+
+// setKey takes an index as the key unless one of its columns may be NULL. A
+// replica identity whose column isn't in the stream can't be worked around; of
+// several possible keys under FULL another one may do.
+func (t *Table) setKey(attnums []int16, source string) {
+	var key []int
+	for _, n := range attnums {
+		i := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Attnum == n })
+		if i < 0 || !t.Columns[i].NotNull {
+			return
+		}
+		if !t.Columns[i].Mirrored() {
+			if t.ReplicaIdentity != 'f' {
+				t.Obstacle = fmt.Sprintf("column %q of its key is generated, and the stream doesn't carry it", t.Columns[i].Name)
+			}
+			return
+		}
+		key = append(key, i)
+	}
+	t.Key, t.KeySource = key, source
+}

@@ -1,0 +1,166 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+)
+
+// ErrNotVisible says that a commit which the stream has shown did not become
+// visible to others in time, as happens while it waits for a standby. Possibly
+// wrapped.
+var ErrNotVisible = errors.New("a streamed commit is not visible yet")
+
+// How long ReadRows waits for a commit to become visible, and how many keys it
+// asks for at once.
+const (
+	visibleWithin = 30 * time.Second
+	keysAtOnce    = 2000
+)
+
+// ReadRows reads rows by key from the table as it is at or after the commit of
+// transaction sees, and appends those that exist to dst, none of them ended with
+// a marker other than Upsert. A key that isn't found was deleted or changed by a
+// later transaction, whose changes the stream will bring. sees is the 32-bit
+// number in Begin; 0 asks for no particular commit. asOf is a position in the log
+// behind everything that was seen: only a state beyond it is consistent.
+//
+// keys and dst are batches of t.MirrorSchema. The connection must not be in a
+// transaction. ReadRows blocks, up to 30 seconds of them for the commit to become
+// visible (ErrNotVisible).
+func ReadRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys *batch.Batch, sees uint32, dst *batch.Batch) (asOf LSN, err error) {
+	if err := beginSeeing(ctx, conn, sees); err != nil {
+		return 0, fmt.Errorf("read rows of %s: %w", t, err)
+	}
+	asOf, err = readRows(ctx, conn, t, d, keys, dst)
+	if !conn.IsClosed() {
+		_, endErr := conn.Exec(ctx, "ROLLBACK")
+		err = errors.Join(err, endErr)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read rows of %s: %w", t, err)
+	}
+	return asOf, nil
+}
+
+// beginSeeing opens a transaction whose snapshot sees a transaction committed.
+// The server ships a commit before it becomes visible, so the first snapshots may
+// come too early.
+func beginSeeing(ctx context.Context, conn *pgx.Conn, xid uint32) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, visibleWithin, ErrNotVisible)
+	defer cancel()
+	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
+		if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
+			return err
+		}
+		seen, err := snapshotSees(ctx, conn, xid)
+		if err != nil || seen {
+			return err
+		}
+		if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+	}
+}
+
+// snapshotSees asks whether the transaction's snapshot sees xid. Of the 64-bit
+// numbers that end in xid the nearest to the snapshot's xmax is meant: it was in
+// progress just now.
+func snapshotSees(ctx context.Context, conn *pgx.Conn, xid uint32) (seen bool, err error) {
+	var xmax uint64
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint").Scan(&xmax)
+	if err != nil || xid == 0 {
+		return xid == 0, err
+	}
+	full := xmax + uint64(int64(int32(xid-uint32(xmax))))
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_visible_in_snapshot($1::text::pg_catalog.xid8, pg_catalog.pg_current_snapshot())",
+		fmt.Sprint(full)).Scan(&seen)
+	return seen, err
+}
+
+func readRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys, dst *batch.Batch) (asOf LSN, err error) {
+	var at string
+	err = conn.QueryRow(ctx, `SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+		ELSE pg_catalog.pg_current_wal_insert_lsn() END::text`).Scan(&at)
+	if err != nil {
+		return 0, err
+	}
+	if asOf, err = ParseLSN(at); err != nil {
+		return 0, err
+	}
+	if _, err := conn.Exec(ctx, "SET LOCAL enable_seqscan = off"); err != nil { // the keys have an index
+		return 0, err
+	}
+	for from := 0; from < keys.Rows(); from += keysAtOnce {
+		if err := readSome(ctx, conn.PgConn(), t, d, keys, from, min(from+keysAtOnce, keys.Rows()), dst); err != nil {
+			return 0, err
+		}
+	}
+	return asOf, nil
+}
+
+// readSome reads the rows of keys from ≤ i < to.
+func readSome(ctx context.Context, conn *pgconn.PgConn, t *Table, d *Decoder, keys *batch.Batch, from, to int, dst *batch.Batch) error {
+	if len(t.Key) == 0 {
+		return errors.New("the table has no key")
+	}
+	var on, params []string
+	args, oids := make([][]byte, len(t.Key)), make([]uint32, len(t.Key))
+	for k, i := range t.Key {
+		typ, _ := t.Columns[i].typ.resolve(-1)
+		col := &keys.Cols[keys.Schema.Key[k]]
+		arg, err := appendSQLArray(nil, typ, col, from, to)
+		if err != nil {
+			return fmt.Errorf("key column %q: %w", t.Columns[i].Name, err)
+		}
+		args[k], oids[k] = arg, typ.Array
+		params = append(params, fmt.Sprintf("$%d", k+1))
+		on = append(on, fmt.Sprintf("t.%s = k.k%d", quoteIdent(t.Columns[i].Name), k))
+	}
+	names := make([]string, len(t.Key))
+	for k := range names {
+		names[k] = fmt.Sprintf("k%d", k)
+	}
+	sql := fmt.Sprintf("SELECT %s FROM ONLY %s t JOIN pg_catalog.unnest(%s) AS k(%s) ON %s",
+		d.selectList(), t.SQLName(), strings.Join(params, ", "), strings.Join(names, ", "), strings.Join(on, " AND "))
+	rows := conn.ExecParams(ctx, sql, args, oids, nil, []int16{1})
+	var fault error
+	for fault == nil && rows.NextRow() {
+		fault = d.appendValues(dst, rows.Values())
+	}
+	_, err := rows.Close()
+	return errors.Join(fault, err)
+}
+
+// appendValues appends a row of a query in binary format, and ends it.
+func (d *Decoder) appendValues(b *batch.Batch, values [][]byte) error {
+	if len(values) != len(d.columns) {
+		return fmt.Errorf("a row has %d columns, want %d", len(values), len(d.columns))
+	}
+	for i, v := range values {
+		if err := d.columns[i].appendCopied(&b.Cols[i], v); err != nil {
+			b.Truncate(b.Rows())
+			return err
+		}
+	}
+	if b.Marker != nil {
+		b.EndMarkedRow(batch.Upsert)
+	} else {
+		b.EndRow()
+	}
+	return nil
+}

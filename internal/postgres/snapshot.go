@@ -1,0 +1,273 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+)
+
+// ErrRewritten says that the rows which a snapshot sees are no longer where it
+// would look: the table was truncated, rewritten or dropped since. Possibly
+// wrapped.
+var ErrRewritten = errors.New("the table was truncated, rewritten or dropped after the snapshot")
+
+// IsLockTimeout says whether a chunk wasn't read because somebody held or waited
+// for a lock on the table. Nothing was appended then; it can be tried again.
+func IsLockTimeout(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == "55P03"
+}
+
+// SnapshotReader reads tables as one snapshot sees them, over a connection of
+// its own. It belongs to one goroutine at a time.
+type SnapshotReader struct {
+	// BatchBytes is how large a batch may grow before CopyChunk hands it over.
+	BatchBytes int
+
+	conn     *pgx.Conn
+	snapshot string
+}
+
+// OpenSnapshot connects and takes part in an exported snapshot, which has to be
+// alive at every call of CopyChunk. The snapshot "" is a new one of its own.
+func OpenSnapshot(ctx context.Context, e Endpoint, snapshot string) (*SnapshotReader, error) {
+	// One worker is one server process: parallel plans would take more of them,
+	// and would read a range of blocks by a scan of the whole table.
+	conn, err := e.Connect(ctx, Setting{"max_parallel_workers_per_gather", "0"}, Setting{"jit", "off"})
+	if err != nil {
+		return nil, err
+	}
+	r := &SnapshotReader{BatchBytes: 32 << 20, conn: conn, snapshot: snapshot}
+	if snapshot == "" {
+		_, err = conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1")
+	} else if err = r.begin(ctx); err == nil {
+		err = r.end(ctx)
+	}
+	if err != nil {
+		_ = conn.Close(ctx) // the first error is the one to tell
+		return nil, fmt.Errorf("open snapshot %q: %w", snapshot, err)
+	}
+	return r, nil
+}
+
+// Close ends the connection.
+func (r *SnapshotReader) Close(ctx context.Context) error { return r.conn.Close(ctx) }
+
+// Conn is the connection, for other questions between chunks. With a snapshot of
+// its own it is inside the transaction that sees that snapshot.
+func (r *SnapshotReader) Conn() *pgx.Conn { return r.conn }
+
+// begin starts a transaction in the exported snapshot. A transaction a chunk
+// keeps the lock on its table short: TRUNCATE and DDL wait for one chunk only.
+func (r *SnapshotReader) begin(ctx context.Context) error {
+	if r.snapshot == "" {
+		return nil
+	}
+	_, err := r.conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(r.snapshot))
+	if err != nil {
+		_ = r.end(ctx)
+	}
+	return err
+}
+
+func (r *SnapshotReader) end(ctx context.Context) error {
+	if r.snapshot == "" || r.conn.IsClosed() {
+		return nil
+	}
+	_, err := r.conn.Exec(ctx, "ROLLBACK")
+	return err
+}
+
+// Blocks is the number of blocks of the table's heap now; rows that a snapshot
+// sees are in them unless the table was rewritten since.
+func (r *SnapshotReader) Blocks(ctx context.Context, t *Table) (uint32, error) {
+	var blocks int64
+	err := r.conn.QueryRow(ctx, `SELECT coalesce(pg_catalog.pg_relation_size($1::oid, 'main') / pg_catalog.current_setting('block_size')::bigint, 0)`, t.OID).
+		Scan(&blocks)
+	if err != nil {
+		return 0, fmt.Errorf("size of %s: %w", t, err)
+	}
+	return uint32(min(blocks, math.MaxUint32)), nil
+}
+
+// CopyChunk appends the rows in the heap blocks from ≤ block < to, to
+// math.MaxUint32 meaning the end, to dst and ends each: as an Upsert when dst
+// has markers. When dst has grown beyond BatchBytes it is given to full, which
+// has to leave an empty batch of the same kind in its place; what is in dst at
+// the end is the caller's. It blocks until all is read. After an error, a wait
+// for a lock excepted, the connection can't be used any more.
+func (r *SnapshotReader) CopyChunk(ctx context.Context, t *Table, d *Decoder, from, to uint32, dst *batch.Batch, full func(*batch.Batch) error) error {
+	if err := r.copyChunk(ctx, t, d, from, to, dst, full); err != nil {
+		return fmt.Errorf("copy blocks %d to %d of %s: %w", from, to, t, err)
+	}
+	return nil
+}
+
+func (r *SnapshotReader) copyChunk(ctx context.Context, t *Table, d *Decoder, from, to uint32, dst *batch.Batch, full func(*batch.Batch) error) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	err := r.checkFile(ctx, t)
+	if err == nil {
+		w := &copyWriter{decoder: d, dst: dst, full: full, limit: r.BatchBytes}
+		if _, err = r.conn.PgConn().CopyTo(ctx, w, d.copyCommand(t, from, to)); err == nil {
+			err = w.finish()
+		}
+	}
+	return errors.Join(err, r.end(ctx))
+}
+
+// checkFile locks the table against being rewritten and compares its file in the
+// snapshot with the one that a scan would open.
+func (r *SnapshotReader) checkFile(ctx context.Context, t *Table) error {
+	if r.snapshot == "" {
+		return nil // the transaction's first look is now; nothing can lie between
+	}
+	if _, err := r.conn.Exec(ctx, "SET LOCAL lock_timeout = '5s'; LOCK TABLE ONLY "+t.SQLName()+" IN ACCESS SHARE MODE"); err != nil {
+		return lockError(err)
+	}
+	var same bool
+	err := r.conn.QueryRow(ctx, `SELECT coalesce(c.relfilenode = pg_catalog.pg_relation_filenode(c.oid) AND c.oid = pg_catalog.to_regclass($2), false)
+		FROM pg_catalog.pg_class c WHERE c.oid = $1::oid`, t.OID, t.SQLName()).Scan(&same)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && !same {
+		return ErrRewritten
+	}
+	return err
+}
+
+func lockError(err error) error {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "42P01" || pgErr.Code == "3F000") {
+		return fmt.Errorf("%w: %w", ErrRewritten, err)
+	}
+	return err
+}
+
+func (d *Decoder) copyCommand(t *Table, from, to uint32) string {
+	var where []string
+	if from > 0 {
+		where = append(where, fmt.Sprintf("t.ctid >= '(%d,0)'::pg_catalog.tid", from))
+	}
+	if to < math.MaxUint32 {
+		where = append(where, fmt.Sprintf("t.ctid < '(%d,0)'::pg_catalog.tid", to))
+	}
+	sql := "SELECT " + d.selectList() + " FROM ONLY " + t.SQLName() + " t"
+	if len(where) > 0 {
+		sql += " WHERE " + strings.Join(where, " AND ")
+	}
+	return "COPY (" + sql + ") TO STDOUT (FORMAT binary)"
+}
+
+// copySignature begins COPY's binary format; flags and an extension follow
+// (https://www.postgresql.org/docs/current/sql-copy.html).
+var copySignature = []byte("PGCOPY\n\xff\r\n\x00")
+
+const copyHeader = 11 + 4 + 4
+
+// checkEvery is after how many rows the size of a batch is looked at.
+const checkEvery = 64
+
+// copyWriter decodes COPY's binary format as it comes. The server sends a row a
+// message, the header before the first; a message that ends inside a row is kept
+// until the next one.
+type copyWriter struct {
+	decoder *Decoder
+	dst     *batch.Batch
+	full    func(*batch.Batch) error
+	limit   int
+
+	header  bool // was read
+	trailer bool // was read: nothing may follow
+	kept    []byte
+	since   int // rows since the size was looked at
+	bytes   int // of their messages
+}
+
+// Write decodes the rows of one message in place.
+func (w *copyWriter) Write(p []byte) (int, error) {
+	data := p
+	if len(w.kept) > 0 {
+		data = append(w.kept, p...)
+	}
+	rest, err := w.decode(data)
+	if err != nil {
+		return 0, err
+	}
+	w.kept = append(w.kept[:0], rest...)
+	return len(p), nil
+}
+
+func (w *copyWriter) decode(data []byte) (rest []byte, err error) {
+	if !w.header {
+		if data, err = w.cutHeader(data); err != nil || !w.header {
+			return data, err
+		}
+	}
+	for len(data) >= 2 {
+		switch {
+		case w.trailer:
+			return nil, errors.New("COPY data goes on after its end")
+		case data[0] == 0xff && data[1] == 0xff:
+			w.trailer, data = true, data[2:]
+			continue
+		}
+		rest, err := w.decoder.appendCopyRow(w.dst, data)
+		if errors.Is(err, errShortRow) {
+			return data, nil
+		}
+		if err == nil {
+			err = w.endRow(len(data) - len(rest))
+		}
+		if err != nil {
+			return nil, err
+		}
+		data = rest
+	}
+	return data, nil
+}
+
+func (w *copyWriter) cutHeader(data []byte) ([]byte, error) {
+	if len(data) < copyHeader {
+		return data, nil
+	}
+	extension := int(int32(binary.BigEndian.Uint32(data[15:])))
+	if !bytes.HasPrefix(data, copySignature) || binary.BigEndian.Uint32(data[11:]) != 0 || extension != 0 {
+		return nil, errors.New("COPY data begins with an unknown header")
+	}
+	w.header = true
+	return data[copyHeader:], nil
+}
+
+func (w *copyWriter) endRow(size int) error {
+	if w.dst.Marker != nil {
+		w.dst.EndMarkedRow(batch.Upsert)
+	} else {
+		w.dst.EndRow()
+	}
+	w.since++
+	w.bytes += size
+	if w.since < checkEvery && w.bytes < w.limit/16 {
+		return nil
+	}
+	w.since, w.bytes = 0, 0
+	if w.dst.Bytes() < w.limit {
+		return nil
+	}
+	return w.full(w.dst)
+}
+
+// finish checks that the data came to its end.
+func (w *copyWriter) finish() error {
+	if !w.trailer || len(w.kept) > 0 {
+		return errors.New("COPY data ends early")
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
+)
+
+// EventKind is what an Event is.
+type EventKind byte
+
+// The kinds of Event.
+const (
+	EventMessage   EventKind = iota + 1 // Msg is set
+	EventKeepalive                      // everything before WALEnd was sent, unless a transaction is still open
+)
+
+// Event is what Next returns. It and its Msg belong to the Stream and hold until
+// the next call.
+type Event struct {
+	Kind           EventKind
+	WALEnd         LSN       // of a keepalive: how far the server has sent its log; of a message: its own position
+	ServerTime     time.Time // the server's clock when it sent this
+	ReplyRequested bool      // a keepalive wanted an answer, which Next has given
+	Msg            *pgoutput.Message
+}
+
+// ErrStreamEnded says that the server ended the stream in order: it is shutting
+// down, or the slot's timeline ended. Possibly wrapped.
+var ErrStreamEnded = errors.New("the server ended the stream")
+
+// StreamOptions say what to stream.
+type StreamOptions struct {
+	Slot         string
+	Publications []string
+	Start        LSN  // confirmed already; 0, or before the slot's own position: start from that
+	Binary       bool // ask for binary values where a type has them; see Decoder.Binary
+}
+
+// Stream reads a logical slot.
+type Stream struct {
+	conn   *pgconn.PgConn
+	parser pgoutput.Parser
+	msg    pgoutput.Message
+	event  Event
+
+	send      sync.Mutex // held while writing to the socket, and for confirmed
+	confirmed LSN
+	status    [statusSize]byte
+
+	interrupt interrupter
+
+	stopAlive context.CancelFunc
+	alive     sync.WaitGroup
+}
+
+// StartStream connects and starts to stream with protocol version 1, logical
+// messages included. It tells the server now and then, whether or not Next is
+// called, that it lives: a stalled reader doesn't lose its connection.
+func StartStream(ctx context.Context, e Endpoint, o StreamOptions) (*Stream, error) {
+	conn, err := e.ConnectReplication(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := startStream(ctx, conn, o)
+	if err != nil {
+		_ = conn.Close(ctx) // the first error is the one to tell
+		return nil, fmt.Errorf("start the stream of slot %q: %w", o.Slot, err)
+	}
+	return s, nil
+}
+
+func startStream(ctx context.Context, conn *pgconn.PgConn, o StreamOptions) (*Stream, error) {
+	every, err := aliveInterval(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	conn.Frontend().Send(&pgproto3.Query{String: startCommand(o)})
+	if err := conn.Frontend().Flush(); err != nil {
+		return nil, err
+	}
+	for started := false; !started; {
+		msg, err := conn.ReceiveMessage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		switch m := msg.(type) {
+		case *pgproto3.CopyBothResponse:
+			started = true
+		case *pgproto3.ErrorResponse:
+			return nil, pgconn.ErrorResponseToPgError(m)
+		case *pgproto3.ReadyForQuery:
+			return nil, errors.New("the server did not start it")
+		}
+	}
+	s := &Stream{conn: conn, confirmed: o.Start, interrupt: interrupter{conn: conn.Conn()}}
+	aliveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stopAlive = stop
+	s.alive.Go(func() { s.keepAlive(aliveCtx, every) })
+	return s, nil
+}
+
+func startCommand(o StreamOptions) string {
+	names := make([]string, len(o.Publications))
+	for i, p := range o.Publications {
+		names[i] = quoteIdent(p)
+	}
+	options := []string{"proto_version '1'", "publication_names " + quoteLiteral(strings.Join(names, ",")), "messages 'true'"}
+	if o.Binary {
+		options = append(options, "binary 'true'")
+	}
+	return fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %s (%s)", quoteIdent(o.Slot), o.Start, strings.Join(options, ", "))
+}
+
+// aliveInterval is a quarter of the server's patience, at most ten seconds.
+func aliveInterval(ctx context.Context, conn *pgconn.PgConn) (time.Duration, error) {
+	results, err := conn.Exec(ctx, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'").ReadAll()
+	if err != nil {
+		return 0, fmt.Errorf("read wal_sender_timeout: %w", err)
+	}
+	patience := 40 * time.Second
+	if len(results) == 1 && len(results[0].Rows) == 1 {
+		if ms, ok := parseInt(results[0].Rows[0][0]); ok && ms > 0 {
+			patience = min(patience, time.Duration(ms)*time.Millisecond)
+		}
+	}
+	return patience / 4, nil
+}
+
+// Next waits for the next event. When ctx ends it returns ctx's error at once
+// and may be called again with another; any other error ends the stream.
+func (s *Stream) Next(ctx context.Context) (*Event, error) {
+	if err := s.interrupt.watch(ctx); err != nil {
+		return nil, err
+	}
+	for {
+		msg, err := s.conn.ReceiveMessage(context.Background())
+		if err != nil {
+			if ctxErr := ctx.Err(); ctxErr != nil && isTimeout(err) {
+				return nil, ctxErr
+			}
+			return nil, fmt.Errorf("read the stream: %w", err)
+		}
+		switch m := msg.(type) {
+		case *pgproto3.CopyData:
+			return s.read(m.Data)
+		case *pgproto3.ErrorResponse:
+			return nil, fmt.Errorf("read the stream: %w", pgconn.ErrorResponseToPgError(m))
+		case *pgproto3.CopyDone, *pgproto3.CommandComplete:
+			return nil, fmt.Errorf("read the stream: %w", ErrStreamEnded)
+		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus, *pgproto3.NotificationResponse:
+		default:
+			return nil, fmt.Errorf("read the stream: unexpected %T", msg)
+		}
+	}
+}
+
+// read takes a message of the streaming replication protocol apart
+// (https://www.postgresql.org/docs/current/protocol-replication.html).
+func (s *Stream) read(data []byte) (*Event, error) {
+	switch {
+	case len(data) >= 25 && data[0] == 'w':
+		s.event = Event{Kind: EventMessage, WALEnd: LSN(binary.BigEndian.Uint64(data[1:])), ServerTime: serverTime(data[17:]), Msg: &s.msg}
+		if err := s.parser.Parse(data[25:], &s.msg); err != nil {
+			return nil, fmt.Errorf("read the stream at %s: %w", s.event.WALEnd, err)
+		}
+		return &s.event, nil
+	case len(data) == 18 && data[0] == 'k':
+		s.event = Event{Kind: EventKeepalive, WALEnd: LSN(binary.BigEndian.Uint64(data[1:])), ServerTime: serverTime(data[9:]), ReplyRequested: data[17] == 1}
+		if s.event.ReplyRequested {
+			if err := s.Confirm(context.Background(), 0); err != nil {
+				return nil, err
+			}
+		}
+		return &s.event, nil
+	}
+	return nil, fmt.Errorf("read the stream: malformed message of %d bytes", len(data))
+}
+
+// epochMicros is 2000-01-01 in µs since 1970-01-01.
+const epochMicros = epochDays * dayMicros
+
+func serverTime(v []byte) time.Time {
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(v)) + epochMicros)
+}
+
+// Close tells the server what is confirmed, ends the stream and the connection,
+// and waits for both. Next must not be running; a second Close does nothing.
+func (s *Stream) Close(ctx context.Context) error {
+	s.interrupt.release()
+	s.stopAlive()
+	s.alive.Wait()
+	if s.conn.IsClosed() {
+		return nil
+	}
+	err := s.Confirm(ctx, 0)
+	if closeErr := s.conn.Close(ctx); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// interrupter ends a read when a context ends, without the goroutine a call that
+// pgconn would start.
+type interrupter struct {
+	conn net.Conn
+
+	mu   sync.Mutex
+	done <-chan struct{}
+	stop func() bool
+}
+
+var longAgo = time.Unix(1, 0)
+
+// watch makes the end of ctx interrupt reads, and that of an earlier context no
+// longer. For the same context again it does nothing.
+func (i *interrupter) watch(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	done := ctx.Done()
+	if i.stop != nil && i.done == done {
+		return nil
+	}
+	i.forget()
+	if err := i.conn.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("read the stream: %w", err)
+	}
+	i.done = done
+	i.stop = context.AfterFunc(ctx, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.done == done {
+			_ = i.conn.SetReadDeadline(longAgo) // fails on a closed connection only, whose reads fail too
+		}
+	})
+	return nil
+}
+
+// release forgets the watched context.
+func (i *interrupter) release() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.forget()
+}
+
+func (i *interrupter) forget() {
+	if i.stop != nil {
+		i.stop()
+	}
+	i.done, i.stop = nil, nil
+}
+
+func isTimeout(err error) bool {
+	netErr, ok := errors.AsType[net.Error](err)
+	return pgconn.Timeout(err) || ok && netErr.Timeout()
+}

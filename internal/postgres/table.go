@@ -1,0 +1,157 @@
+package postgres
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
+)
+
+// Table is a table as the catalog describes it.
+type Table struct {
+	OID             uint32
+	Schema, Name    string
+	Owner           string
+	Kind            byte // pg_class.relkind: 'r' a table, 'p' a partitioned one
+	Relfilenode     uint32
+	ReplicaIdentity byte     // 'd' the primary key, 'n' nothing, 'f' full, 'i' an index
+	Parent          uint32   // of a partition: the partitioned table above it
+	Columns         []Column // by attnum, dropped ones left out
+
+	// Key is positions in Columns, in the order of the key: the replica identity,
+	// or under FULL a primary key or else an immediate, valid, unique index
+	// without NULLs. A deferrable key is no key. Empty: the table has none.
+	Key       []int
+	KeySource string // "primary key", "index NAME" or ""
+
+	Bytes   int64 // of heap and TOAST, as of the last VACUUM or ANALYZE
+	EstRows int64 // likewise; -1 when nothing ever counted them
+
+	// Obstacle says why the table can't be mirrored; empty when it can.
+	Obstacle string
+
+	sqlASCII bool // the database stores bytes of no known encoding
+}
+
+// Column is a column as the catalog describes it, and what becomes of it.
+type Column struct {
+	Name        string
+	Attnum      int16
+	TypeOID     uint32
+	Typmod      int32
+	TypeName    string // as format_type shows it
+	NotNull     bool
+	Generated   bool // GENERATED ALWAYS AS (…): not in the stream, so left out
+	Unpublished bool // left out of the publication's column list
+
+	Field string     // its name in the mirror
+	Type  batch.Type // its type in the mirror; a numeric may be given another Decimal or String before NewDecoder
+	Loss  string     // what the mirror changes or loses of its values, or ""
+
+	typ *pgType
+}
+
+// Mirrored says whether the column is in the mirror.
+func (c *Column) Mirrored() bool { return !c.Generated && !c.Unpublished }
+
+// String is the table's qualified name, unquoted, as "public.orders".
+func (t *Table) String() string { return t.Schema + "." + t.Name }
+
+// SQLName is the table's qualified name, quoted for SQL.
+func (t *Table) SQLName() string { return quoteIdent(t.Schema) + "." + quoteIdent(t.Name) }
+
+// MirrorSchema is the mirror's columns: those that are mirrored, in order, under the
+// names that they have there.
+func (t *Table) MirrorSchema() *batch.Schema {
+	s := &batch.Schema{}
+	at := make([]int, len(t.Columns))
+	for i := range t.Columns {
+		c := &t.Columns[i]
+		at[i] = len(s.Fields)
+		if c.Mirrored() {
+			s.Fields = append(s.Fields, batch.Field{Name: c.Field, Type: c.Type})
+		}
+	}
+	for _, i := range t.Key {
+		s.Key = append(s.Key, at[i])
+	}
+	return s
+}
+
+// Difference says in what a Relation message differs from the table, or "" when
+// tuples sent under it can be decoded as the table's. After a difference the
+// catalog has to be read again.
+func (t *Table) Difference(r *pgoutput.Relation) string {
+	columns := t.mirrored()
+	switch {
+	case r.ID != t.OID:
+		return fmt.Sprintf("its oid is %d, not %d", r.ID, t.OID)
+	case cmpNamespace(r.Namespace) != t.Schema || r.Name != t.Name:
+		return fmt.Sprintf("it is named %s.%s", cmpNamespace(r.Namespace), r.Name)
+	case r.Identity != t.ReplicaIdentity:
+		return fmt.Sprintf("its replica identity is %q, not %q", r.Identity, t.ReplicaIdentity)
+	case len(r.Columns) != len(columns):
+		return fmt.Sprintf("it has %d columns, not %d", len(r.Columns), len(columns))
+	}
+	for i, c := range columns {
+		got := r.Columns[i]
+		inKey := slices.ContainsFunc(t.Key, func(k int) bool { return &t.Columns[k] == c })
+		switch {
+		case got.Name != c.Name:
+			return fmt.Sprintf("column %d is named %q, not %q", i+1, got.Name, c.Name)
+		case got.TypeOID != c.TypeOID || got.Typmod != c.Typmod:
+			return fmt.Sprintf("column %q has another type", c.Name)
+		case got.Key != (inKey || r.Identity == 'f') && r.Identity != 'n':
+			return fmt.Sprintf("column %q is now in, or no longer in, the replica identity", c.Name)
+		}
+	}
+	return ""
+}
+
+func cmpNamespace(s string) string {
+	if s == "" {
+		return "pg_catalog"
+	}
+	return s
+}
+
+// mirrored is the columns that are mirrored, in order.
+func (t *Table) mirrored() []*Column {
+	var out []*Column
+	for i := range t.Columns {
+		if t.Columns[i].Mirrored() {
+			out = append(out, &t.Columns[i])
+		}
+	}
+	return out
+}
+
+// nameFields gives every column a name that Delta and Fabric take: no character
+// of " ,;{}()\n\t=", no two names that differ only in case. Names are given in
+// the order of attnums, so that a column added later changes no name.
+func (t *Table) nameFields() {
+	taken := map[string]bool{"__rowmarker__": true}
+	for i := range t.Columns {
+		c := &t.Columns[i]
+		base := strings.Map(func(r rune) rune {
+			if strings.ContainsRune(" ,;{}()\n\t=", r) {
+				return '_'
+			}
+			return r
+		}, c.Name)
+		c.Field = base
+		if taken[strings.ToLower(c.Field)] {
+			c.Field = fmt.Sprintf("%s_%d", base, c.Attnum)
+		}
+		for taken[strings.ToLower(c.Field)] {
+			c.Field += "_"
+		}
+		taken[strings.ToLower(c.Field)] = true
+	}
+}
+
+func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+
+func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

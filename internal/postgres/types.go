@@ -1,0 +1,211 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+)
+
+// pgType is a type of the database.
+type pgType struct {
+	OID    uint32
+	Name   string
+	Type   byte   // pg_type.typtype: b base, c composite, d domain, e enum, r range, m multirange, p pseudo
+	Output string // name of the output function, which tells what an extension's type is
+	Delim  byte   // between the elements of an array of it
+	Array  uint32 // the type of arrays of it, or 0
+
+	Base       *pgType // of a domain
+	BaseTypmod int32
+	Elem       *pgType // of an array
+
+	MoneyScale int // digits after the point of a money, by the session's lc_monetary
+
+	base, elem uint32
+}
+
+// mirror says what a column of this type becomes in the mirror (DESIGN: types)
+// and what is changed or lost on the way.
+func (t *pgType) mirror(typmod int32) (batch.Type, string) {
+	t, typmod = t.resolve(typmod)
+	f := t.family()
+	switch f {
+	case famNumeric:
+		if p, s, ok := numericTypmod(typmod); ok && p <= 38 && 0 <= s && s <= p {
+			return batch.Type{Kind: batch.Decimal, Precision: p, Scale: s}, ""
+		}
+		return batch.Type{Kind: batch.String}, "kept exactly, as text"
+	case famMoney:
+		return batch.Type{Kind: batch.Decimal, Precision: 19, Scale: t.MoneyScale}, "the currency sign is dropped"
+	}
+	return batch.Type{Kind: families[f].kind}, families[f].loss
+}
+
+// resolve goes through domains to the type under them.
+func (t *pgType) resolve(typmod int32) (*pgType, int32) {
+	for t.Base != nil {
+		t, typmod = t.Base, t.BaseTypmod
+	}
+	return t, typmod
+}
+
+// numericTypmod splits a numeric's typmod; ok is false for a plain numeric.
+func numericTypmod(typmod int32) (precision, scale int, ok bool) {
+	if typmod < 4 {
+		return 0, 0, false
+	}
+	v := typmod - 4
+	return int(v >> 16 & 0xffff), int(v&0x7ff^1024) - 1024, true // the scale has 11 bits with a sign
+}
+
+// family is the types that are read in one way.
+type family uint8
+
+const (
+	famOther family = iota // anything else: PostgreSQL's own text
+	famBool
+	famInt2
+	famInt4
+	famInt8
+	famOID
+	famFloat4
+	famFloat8
+	famNumeric
+	famMoney
+	famDate
+	famTimestamp
+	famTimestamptz
+	famTime
+	famTimetz
+	famInterval
+	famUUID
+	famText // text, varchar, char(n), name, citext, enums, json, xml's binary form is not its text
+	famChar // "char", one byte
+	famJSON
+	famJSONB
+	famBytea
+	famBit
+	famLSN
+	famMACAddr
+	famArray
+	famHstore
+)
+
+const (
+	clampLoss = "infinity and years outside 1 to 9999 become the nearest value that fits"
+	isoLoss   = "as text, ISO 8601"
+	textLoss  = "as text, in PostgreSQL's own form"
+)
+
+// families says what each family becomes; numeric and money depend on more.
+var families = [...]struct {
+	kind batch.Kind
+	loss string
+}{
+	famOther:       {batch.String, textLoss},
+	famBool:        {batch.Bool, ""},
+	famInt2:        {batch.Int16, ""},
+	famInt4:        {batch.Int32, ""},
+	famInt8:        {batch.Int64, ""},
+	famOID:         {batch.Int64, ""},
+	famFloat4:      {batch.Float32, ""},
+	famFloat8:      {batch.Float64, ""},
+	famNumeric:     {batch.String, ""},
+	famMoney:       {batch.Decimal, ""},
+	famDate:        {batch.Date, clampLoss},
+	famTimestamp:   {batch.Timestamp, "taken as UTC; " + clampLoss},
+	famTimestamptz: {batch.Timestamp, clampLoss},
+	famTime:        {batch.String, isoLoss},
+	famTimetz:      {batch.String, isoLoss},
+	famInterval:    {batch.String, isoLoss},
+	famUUID:        {batch.String, "as text"},
+	famText:        {batch.String, ""},
+	famChar:        {batch.String, ""},
+	famJSON:        {batch.String, "as text"},
+	famJSONB:       {batch.String, "as text"},
+	famBytea:       {batch.Binary, ""},
+	famBit:         {batch.String, textLoss},
+	famLSN:         {batch.String, textLoss},
+	famMACAddr:     {batch.String, textLoss},
+	famArray:       {batch.String, "as JSON text; lower bounds are dropped"},
+	famHstore:      {batch.String, "as JSON text"},
+}
+
+// builtin is the families of PostgreSQL's own types; their oids never change
+// (src/include/catalog/pg_type.dat).
+var builtin = map[uint32]family{
+	16: famBool, 17: famBytea, 18: famChar, 19: famText, 20: famInt8, 21: famInt2, 23: famInt4, 25: famText, 26: famOID,
+	114: famJSON, 700: famFloat4, 701: famFloat8, 774: famMACAddr, 790: famMoney, 829: famMACAddr,
+	1042: famText, 1043: famText, 1082: famDate, 1083: famTime, 1114: famTimestamp, 1184: famTimestamptz, 1186: famInterval,
+	1266: famTimetz, 1560: famBit, 1562: famBit, 1700: famNumeric, 2950: famUUID, 3220: famLSN, 3802: famJSONB,
+}
+
+// family of a type that is no domain.
+func (t *pgType) family() family {
+	switch {
+	case builtin[t.OID] != famOther:
+		return builtin[t.OID]
+	case t.Type == 'e':
+		return famText
+	case t.Elem != nil && t.Output == "array_out":
+		return famArray
+	case t.Output == "citextout":
+		return famText
+	case t.Output == "hstore_out":
+		return famHstore
+	}
+	return famOther
+}
+
+const typeSQL = `SELECT t.oid, t.typname, t.typtype::text, p.proname, t.typdelim::text, t.typarray, t.typbasetype, t.typtypmod,
+	CASE WHEN p.proname = 'array_out' THEN t.typelem ELSE 0 END::oid,
+	pg_catalog.scale(0::pg_catalog.money::pg_catalog.numeric)
+FROM pg_catalog.pg_type t JOIN pg_catalog.pg_proc p ON p.oid = t.typoutput
+WHERE t.oid = ANY ($1)`
+
+// loadTypes reads the given types and all that they are made of.
+func loadTypes(ctx context.Context, q Querier, oids []uint32) (map[uint32]*pgType, error) {
+	known := map[uint32]*pgType{}
+	for len(oids) > 0 {
+		rows, err := q.Query(ctx, typeSQL, oids)
+		if err != nil {
+			return nil, err
+		}
+		found, err := pgx.CollectRows(rows, scanType)
+		if err != nil {
+			return nil, err
+		}
+		oids = oids[:0:0]
+		for _, t := range found {
+			known[t.OID] = t
+		}
+		for _, t := range found {
+			for _, part := range []uint32{t.base, t.elem} {
+				if part != 0 && known[part] == nil && !slices.Contains(oids, part) {
+					oids = append(oids, part)
+				}
+			}
+		}
+	}
+	for _, t := range known {
+		if t.Base, t.Elem = known[t.base], known[t.elem]; t.Base == nil && t.base != 0 || t.Elem == nil && t.elem != 0 {
+			return nil, fmt.Errorf("a part of type %q is gone", t.Name)
+		}
+	}
+	return known, nil
+}
+
+func scanType(row pgx.CollectableRow) (*pgType, error) {
+	var t pgType
+	var kind, delim string
+	err := row.Scan(&t.OID, &t.Name, &kind, &t.Output, &delim, &t.Array, &t.base, &t.BaseTypmod, &t.elem, &t.MoneyScale)
+	if err != nil {
+		return nil, err
+	}
+	t.Type, t.Delim = kind[0], delim[0]
+	return &t, nil
+}
