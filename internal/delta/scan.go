@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
 	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/parquet"
 )
@@ -121,25 +123,23 @@ func (s *Snapshot) live(ctx context.Context, f *File, rows int, dst []int32) ([]
 	if err != nil {
 		return nil, err
 	}
-	if dead == nil {
-		for i := range rows {
-			dst = append(dst, int32(i))
-		}
-		return dst, nil
-	}
-	it := dead.Iterator()
-	next := -1
-	if it.HasNext() {
-		next = int(it.Next())
-	}
-	for i := range rows {
-		if i != next {
-			dst = append(dst, int32(i))
-			continue
-		}
-		if next = -1; it.HasNext() {
-			next = int(it.Next())
+	return Live(rows, dead, dst), nil
+}
+
+// Live appends the rows of a file of that many that are not dead; dead may be nil.
+func Live(rows int, dead *roaring64.Bitmap, dst []int32) []int32 {
+	dst = slices.Grow(dst, rows)
+	next := int32(0)
+	if dead != nil {
+		for it := dead.Iterator(); it.HasNext(); {
+			for d := it.Next(); uint64(next) < min(d, uint64(rows)); next++ {
+				dst = append(dst, next)
+			}
+			next++
 		}
 	}
-	return dst, nil
+	for ; next < int32(rows); next++ {
+		dst = append(dst, next)
+	}
+	return dst
 }

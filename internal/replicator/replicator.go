@@ -1,0 +1,177 @@
+// Package replicator turns a landing zone into Delta tables, as Fabric does.
+//
+// A table's files are applied in the order of their numbers, several in one
+// commit, and the commit records the last number: a table is always the result
+// of a whole number of files, also after a crash between any two writes.
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// Config says what to replicate. Landing, Tables and AppID are needed.
+type Config struct {
+	Landing       store.Store   // the landing zone's root
+	Tables        store.Store   // gets <schema>/<table> folders, each a Delta table
+	DefaultSchema string        // of table folders that lie in no schema folder; "dbo" by default
+	AppID         string        // tells this mirror's tables from others'; keep it over restarts
+	ScanInterval  time.Duration // 15 s by default
+	CopyOnWrite   bool          // rewrite the files that changed rows lie in; else mark them deleted, which some readers don't know
+	TableLimit    int           // tables beyond it fail; 1000 by default
+	Events        func(Event)   // is called from several goroutines; may be nil
+
+	Workers         int   // tables worked on at once; one a processor by default
+	Budget          int64 // bytes in memory for all of them, roughly; 512 MiB by default
+	FileBytes       int64 // bytes of rows, in memory, of a data file that is full; 32 MiB by default
+	CheckpointEvery int64 // commits; 20 by default
+}
+
+func (c Config) withDefaults() Config {
+	set(&c.DefaultSchema, "dbo")
+	set(&c.ScanInterval, 15*time.Second)
+	set(&c.TableLimit, 1000)
+	set(&c.Workers, max(2, runtime.GOMAXPROCS(0)))
+	set(&c.Budget, 512<<20)
+	set(&c.FileBytes, 32<<20)
+	set(&c.CheckpointEvery, 20)
+	if c.Events == nil {
+		c.Events = func(Event) {}
+	}
+	return c
+}
+
+func set[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// Event tells of a commit to a table, or of its failure.
+type Event struct {
+	Schema, Table string
+	Version       int64 // of the Delta table; -1 when it failed
+	First, Last   int64 // numbers of the files that the commit applied
+	Rows          int64 // rows in them
+	CommitLSN     string
+	CommitTime    time.Time     // of the last source transaction applied, where the files tell
+	Took          time.Duration // from the first file's read to the commit
+	Dropped       bool          // the table was removed
+	Err           error
+}
+
+// Replicator keeps Delta tables up to date with a landing zone. Only one may
+// work on the same Tables.
+type Replicator struct {
+	Config
+	workers chan struct{}
+	memory  *semaphore.Weighted
+
+	mu      sync.Mutex
+	tables  map[string]*table // by folder
+	cleared bool              // tables of a former life whose folders are gone were dropped
+}
+
+// New makes a Replicator. It touches nothing.
+func New(c Config) *Replicator {
+	c = c.withDefaults()
+	return &Replicator{Config: c, workers: make(chan struct{}, c.Workers), memory: semaphore.NewWeighted(c.Budget), tables: map[string]*table{}}
+}
+
+// Run scans and applies until ctx ends, and returns nil then. It fails when the
+// landing zone as a whole can't be read; a fault of one table is in Status. A
+// table with much to do holds up no other.
+func (r *Replicator) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	tick := time.NewTicker(r.ScanInterval)
+	defer tick.Stop()
+	for {
+		if err := r.scan(ctx, &wg); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Once does one round: all that the landing zone holds now is applied when it
+// returns. Its errors are those of Run.
+func (r *Replicator) Once(ctx context.Context) error {
+	var wg sync.WaitGroup
+	err := r.scan(ctx, &wg)
+	wg.Wait()
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// scan looks at all table folders and starts work on those that nobody works on.
+func (r *Replicator) scan(ctx context.Context, wg *sync.WaitGroup) error {
+	folders, err := landing.Folders(ctx, r.Landing, r.DefaultSchema)
+	if err != nil {
+		return fmt.Errorf("scan the landing zone: %w", err)
+	}
+	if err := r.dropGone(ctx, folders); err != nil {
+		return err
+	}
+	taken := map[string]string{}
+	for i, f := range folders {
+		t := r.table(f)
+		name := f.Schema + "/" + f.Table
+		if other, ok := taken[name]; ok {
+			t.report(&fault{text: fmt.Sprintf("folder %s is the same table as folder %s", f.Dir, other)})
+			continue
+		}
+		taken[name] = f.Dir
+		if i >= r.TableLimit {
+			t.report(&fault{text: fmt.Sprintf("The tables count might exceed the limit of %d.", r.TableLimit)})
+			continue
+		}
+		r.start(ctx, wg, t, f)
+	}
+	return nil
+}
+
+func (r *Replicator) start(ctx context.Context, wg *sync.WaitGroup, t *table, f landing.Folder) {
+	if !t.busy.TryLock() {
+		return
+	}
+	wg.Go(func() {
+		defer t.busy.Unlock()
+		select {
+		case r.workers <- struct{}{}:
+			defer func() { <-r.workers }()
+		case <-ctx.Done():
+			return
+		}
+		t.sync(ctx, f)
+	})
+}
+
+func (r *Replicator) table(f landing.Folder) *table {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.tables[f.Dir]
+	if t == nil {
+		t = newTable(r, f)
+		r.tables[f.Dir] = t
+	}
+	return t
+}

@@ -1,0 +1,289 @@
+package replicator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pgmirror/pgmirror/internal/delta"
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// table keeps one Delta table up to date with one folder. What it holds of the
+// table is a cache: forget drops it, load reads it again.
+type table struct {
+	r            *Replicator
+	schema, name string
+	land, lake   store.Store // the two folders
+	busy         sync.Mutex  // held by the one goroutine that works on it
+
+	etag    string // of the folder that the rest is about
+	latched bool   // failed until the folder is made anew
+	snap    *delta.Snapshot
+	index   *index   // nil until a change asks for a key
+	key     []string // the key columns that the index is made of
+	ids     fileIDs
+	waiting int64 // the newest file when nothing could be applied, as a transaction is not complete
+
+	status TableStatus // under r.mu
+}
+
+func newTable(r *Replicator, f landing.Folder) *table {
+	return &table{r: r, schema: f.Schema, name: f.Table, land: store.Sub(r.Landing, f.Dir), lake: store.Sub(r.Tables, lakeDir(f.Schema, f.Table)),
+		status: TableStatus{Schema: f.Schema, Table: f.Table, State: Initialized, Version: -1}}
+}
+
+func lakeDir(schema, name string) string { return path.Join(schema, name) }
+
+// appID names the table and the life of its folder in the Delta log.
+func (t *table) appID() string { return t.r.AppID + "/" + t.schema + "." + t.name + "/" + t.etag }
+
+func (t *table) forget() { t.snap, t.index, t.ids, t.waiting = nil, nil, fileIDs{}, 0 }
+
+// sync applies all that the folder holds now.
+func (t *table) sync(ctx context.Context, f landing.Folder) {
+	if f.ETag != t.etag {
+		t.forget()
+		t.etag, t.latched = f.ETag, false
+		t.set(func(s *TableStatus) {
+			*s = TableStatus{Schema: t.schema, Table: t.name, State: Initialized, Version: -1, Generation: f.ETag}
+		})
+	}
+	for more := !t.latched; more; {
+		var err error
+		if more, err = t.step(ctx); err != nil {
+			t.forget()
+			if ctx.Err() == nil {
+				t.report(err)
+			}
+			return
+		}
+	}
+}
+
+// step applies the next files in one commit, and tells whether there may be
+// more. Files are moved only after the commit that records them, so that a crash
+// before leaves them to be moved by the next step.
+func (t *table) step(ctx context.Context) (more bool, err error) {
+	if err := t.load(ctx); err != nil {
+		return false, err
+	}
+	files, err := landing.Files(ctx, t.land, "")
+	if err != nil {
+		return false, err
+	}
+	if err := t.tidy(ctx, files); err != nil {
+		return false, err
+	}
+	pending := contiguous(files, t.applied()+1)
+	if len(pending) == 0 || pending[len(pending)-1].Number == t.waiting {
+		t.healthy()
+		return false, nil
+	}
+	meta, err := readMetadata(ctx, t.land)
+	if errors.Is(err, store.ErrNotExist) {
+		return false, nil // the publisher arms the folder with it
+	} else if err != nil {
+		return false, err
+	}
+	return t.work(ctx, pending, meta)
+}
+
+// work applies as many of the files as make one commit.
+func (t *table) work(ctx context.Context, pending []landing.File, meta tableMetadata) (more bool, err error) {
+	start := time.Now()
+	if t.applied() == 0 {
+		t.set(func(s *TableStatus) { s.State = Snapshotting })
+	}
+	weight := t.weight(pending)
+	if err := t.r.memory.Acquire(ctx, weight); err != nil {
+		return false, err
+	}
+	defer t.r.memory.Release(weight)
+	g, err := t.gather(ctx, pending)
+	if err != nil {
+		return false, err
+	}
+	if len(g.files) == 0 {
+		t.waiting = pending[len(pending)-1].Number
+		t.healthy()
+		return false, nil
+	}
+	if err := t.shapeUp(ctx, g.shape); err != nil {
+		return false, err
+	}
+	if err := t.apply(ctx, g, meta); err != nil {
+		return false, err
+	}
+	t.landed(g, start)
+	t.maintain(ctx)
+	return true, nil
+}
+
+// weight is roughly the memory that a commit needs: the files at hand, the rows
+// being written, and a data file being rewritten.
+func (t *table) weight(pending []landing.File) int64 {
+	most := int64(0)
+	for _, f := range pending {
+		most = max(most, f.Size)
+	}
+	if t.snap != nil {
+		for i := range t.snap.Files {
+			most = max(most, t.snap.Files[i].Size)
+		}
+	}
+	return min(t.r.Budget, 2*t.r.FileBytes+6*most)
+}
+
+func contiguous(files []landing.File, next int64) []landing.File {
+	var out []landing.File
+	for _, f := range files {
+		if f.Number == next {
+			out = append(out, f)
+			next++
+		}
+	}
+	return out
+}
+
+// applied is the number of the last file in the table.
+func (t *table) applied() int64 {
+	if t.snap == nil {
+		return 0
+	}
+	return t.snap.Txns[t.appID()]
+}
+
+// load opens the table, or clears the place for a new one. A table that stands
+// for an earlier life of the folder is dropped; one that isn't ours is a fault.
+func (t *table) load(ctx context.Context) error {
+	if t.snap != nil {
+		return nil
+	}
+	if err := finishDrop(ctx, t.lake); err != nil {
+		return err
+	}
+	s, err := delta.Open(ctx, t.lake, -1)
+	if errors.Is(err, store.ErrNotExist) {
+		return clearLeftovers(ctx, t.lake)
+	} else if err != nil {
+		return fmt.Errorf("open the Delta table: %w", err)
+	}
+	if _, ok := s.Txns[t.appID()]; ok {
+		return t.adopt(s)
+	}
+	if !t.r.owns(s) {
+		return &fault{text: fmt.Sprintf("%s holds a Delta table that this mirror did not write", lakeDir(t.schema, t.name))}
+	}
+	if err := drop(ctx, t.lake); err != nil {
+		return fmt.Errorf("drop the table of a former folder: %w", err)
+	}
+	t.r.Events(Event{Schema: t.schema, Table: t.name, Version: -1, Dropped: true})
+	return nil
+}
+
+func (t *table) adopt(s *delta.Snapshot) error {
+	if err := s.CheckWritable(); err != nil {
+		return err
+	}
+	var p progress
+	if err := p.parse(s.Info); err != nil {
+		return fmt.Errorf("commit %d: %w", s.Version, err)
+	}
+	t.snap = s
+	t.set(func(st *TableStatus) {
+		st.Version, st.LastFile, st.ProcessedRows, st.ProcessedBytes = s.Version, t.applied(), p.ProcessedRows, p.ProcessedBytes
+		if st.LastFile > 0 {
+			st.State, st.LastSync = Replicating, time.UnixMilli(s.Info.Timestamp)
+		}
+	})
+	return nil
+}
+
+// healthy clears an error that has passed.
+func (t *table) healthy() {
+	t.set(func(s *TableStatus) {
+		s.Error = ""
+		if s.State == Failed || s.State == Snapshotting {
+			if s.State = Initialized; s.LastFile > 0 {
+				s.State = Replicating
+			}
+		}
+	})
+}
+
+// landed tells of a commit.
+func (t *table) landed(g *group, start time.Time) {
+	now := time.Now()
+	at := g.last().Modified
+	if !g.progress.CommitTime.IsZero() {
+		at = g.progress.CommitTime
+	}
+	t.set(func(s *TableStatus) {
+		s.State, s.Error, s.Version, s.LastFile = Replicating, "", t.snap.Version, g.last().Number
+		s.ProcessedRows, s.ProcessedBytes = g.progress.ProcessedRows, g.progress.ProcessedBytes
+		s.LastSync, s.LatencySeconds = now, max(0, int(now.Sub(at).Seconds()))
+	})
+	t.r.Events(Event{Schema: t.schema, Table: t.name, Version: t.snap.Version, First: g.files[0].Number, Last: g.last().Number, Rows: g.rows,
+		CommitLSN: g.progress.CommitLSN, CommitTime: g.progress.CommitTime, Took: now.Sub(start)})
+}
+
+// maintain writes a checkpoint now and then. A checkpoint that could not be
+// written is told and harms nobody: the commits are still there.
+func (t *table) maintain(ctx context.Context) {
+	if t.snap.Version%t.r.CheckpointEvery != 0 {
+		return
+	}
+	if err := t.snap.Checkpoint(ctx, time.Now()); err != nil {
+		t.r.Events(Event{Schema: t.schema, Table: t.name, Version: t.snap.Version, Err: err})
+	}
+}
+
+// tidy moves files that are applied out of the way, but the last one, by which
+// publishers find where to go on.
+func (t *table) tidy(ctx context.Context, files []landing.File) error {
+	for _, f := range files {
+		if f.Number >= t.applied() {
+			continue
+		}
+		name := path.Base(f.Name)
+		err := t.land.Rename(ctx, f.Name, landing.ProcessedDir+"/"+name)
+		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrExist) {
+			return fmt.Errorf("move %s away: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// tableMetadata is `_metadata.json` with the parts that we refuse.
+type tableMetadata struct {
+	landing.TableMetadata
+	FileFormat         string `json:"fileFormat"`
+	FileExtension      string `json:"fileExtension"`
+	IsPartitionEnabled any    `json:"isPartitionEnabled"`
+}
+
+func readMetadata(ctx context.Context, land store.Store) (m tableMetadata, err error) {
+	b, _, err := land.Read(ctx, landing.MetadataFile, 0, -1)
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, &fault{text: fmt.Sprintf("%s: %v", landing.MetadataFile, err), err: err}
+	}
+	switch {
+	case m.FileDetectionStrategy != "" && m.FileDetectionStrategy != "SequentialFileName":
+		err = &fault{text: fmt.Sprintf("%s: fileDetectionStrategy %s is not supported yet, only SequentialFileName", landing.MetadataFile, m.FileDetectionStrategy)}
+	case m.FileFormat != "" && !strings.EqualFold(m.FileFormat, "Parquet") || m.FileExtension != "" && !strings.EqualFold(m.FileExtension, "parquet"):
+		err = &fault{text: fmt.Sprintf("%s: files other than Parquet are not supported yet", landing.MetadataFile)}
+	case m.IsPartitionEnabled != nil && fmt.Sprint(m.IsPartitionEnabled) != "false":
+		err = &fault{text: fmt.Sprintf("%s: isPartitionEnabled is not supported yet", landing.MetadataFile)}
+	}
+	return m, err
+}
