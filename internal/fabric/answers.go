@@ -69,11 +69,15 @@ func refusal(resp *http.Response) error {
 		e.Message = "the answer broke off"
 	}
 	e.Status = resp.StatusCode
-	if e.Code == "" {
-		e.Code = resp.Header.Get("x-ms-public-api-error-code")
+	for _, name := range []string{"x-ms-public-api-error-code", "x-ms-error-code"} { // Fabric's, Storage's
+		if e.Code == "" {
+			e.Code = resp.Header.Get(name)
+		}
 	}
-	if e.RequestID == "" {
-		e.RequestID = resp.Header.Get("RequestId")
+	for _, name := range []string{"RequestId", "x-ms-request-id"} {
+		if e.RequestID == "" {
+			e.RequestID = resp.Header.Get(name)
+		}
 	}
 	if e.Message == "" {
 		e.Message = strings.ToLower(http.StatusText(e.Status))
