@@ -1,0 +1,161 @@
+package landing
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/parquet"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// ErrTaken means that a file of this number is there and not ours: another
+// publisher writes this table. Possibly wrapped.
+var ErrTaken = errors.New("another publisher has written this file number")
+
+// ErrFolderGone means that somebody removed the table's folder, which resets the
+// table in Fabric. Possibly wrapped.
+var ErrFolderGone = errors.New("the table's folder was removed from the landing zone")
+
+// stagedPrefix begins the names of files that have no number yet.
+const stagedPrefix = "_pgmirror-"
+
+// Writer publishes the files of one table. The order is Upload, then the caller
+// records durably which number the staged file will get, then Publish. Whoever
+// finds such a record after a crash calls Publish again.
+type Writer struct {
+	Store store.Store
+	Dir   string              // the table's folder
+	Wait  func(try int) error // between tries after an unclear answer; nil: waits up to 2 s
+}
+
+// Staged is a file that is uploaded and checked but has no number yet.
+type Staged struct {
+	Name string `json:"name"` // in the table's folder
+	Size int64  `json:"size"` // bytes
+	Rows int64  `json:"rows"`
+}
+
+// Upload encodes b and uploads it under a name that Fabric ignores, and checks
+// that all of it arrived. It blocks until the file is durable.
+func (w *Writer) Upload(ctx context.Context, b *batch.Batch, m Meta) (Staged, error) {
+	var buf bytes.Buffer
+	if err := parquet.Write(&buf, b, m.Footer()); err != nil {
+		return Staged{}, fmt.Errorf("encode: %w", err)
+	}
+	s := Staged{Name: stagedName(), Size: int64(buf.Len()), Rows: int64(b.Rows())}
+	name := path.Join(w.Dir, s.Name)
+	if _, err := w.Store.Put(ctx, name, buf.Bytes(), store.Cond{}); err != nil {
+		return Staged{}, fmt.Errorf("upload %s: %w", name, err)
+	}
+	got, err := w.Store.Stat(ctx, name)
+	if err != nil {
+		return Staged{}, fmt.Errorf("check %s: %w", name, err)
+	}
+	if got.Size != s.Size {
+		return Staged{}, fmt.Errorf("check %s: %d bytes arrived of %d", name, got.Size, s.Size)
+	}
+	return s, nil
+}
+
+func stagedName() string {
+	var id [12]byte
+	rand.Read(id[:]) // never fails
+	return stagedPrefix + hex.EncodeToString(id[:]) + ".parquet"
+}
+
+// Publish gives a staged file its number. It may be called again, also by
+// another process: a staged file that is gone has been published, for nobody
+// else removes it once the number is recorded. It fails with ErrTaken when the
+// number is somebody else's; the staged file is then still there.
+func (w *Writer) Publish(ctx context.Context, s Staged, n int64) error {
+	from, to := path.Join(w.Dir, s.Name), path.Join(w.Dir, FileName(n))
+	for try := 1; ; try++ {
+		err := w.Store.Rename(ctx, from, to)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, store.ErrNotExist):
+			return w.published(ctx)
+		case errors.Is(err, store.ErrExist):
+			return fmt.Errorf("publish %s: %w", to, ErrTaken)
+		case !errors.Is(err, store.ErrUnknown) || try == 8:
+			return fmt.Errorf("publish %s: %w", to, err)
+		}
+		if err := w.wait(ctx, try); err != nil {
+			return fmt.Errorf("publish %s: %w", to, err)
+		}
+	}
+}
+
+// published is asked when the staged file is gone. A file that is not there says
+// nothing, but without the folder the table has been reset behind our back.
+func (w *Writer) published(ctx context.Context) error {
+	_, err := w.Store.Stat(ctx, w.Dir)
+	if errors.Is(err, store.ErrNotExist) {
+		return fmt.Errorf("publish into %s: %w", w.Dir, ErrFolderGone)
+	}
+	return err
+}
+
+func (w *Writer) wait(ctx context.Context, try int) error {
+	if w.Wait != nil {
+		return w.Wait(try)
+	}
+	select {
+	case <-time.After(min(2*time.Second, 20*time.Millisecond<<try)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Discard removes staged files other than keep, which earlier processes left
+// before they recorded a number for them. The caller must hold the table: no
+// other process may be between Upload and its record.
+func (w *Writer) Discard(ctx context.Context, keep string) error {
+	list, err := w.Store.List(ctx, w.Dir)
+	if err != nil {
+		return err
+	}
+	for _, i := range list {
+		if base := path.Base(i.Name); strings.HasPrefix(base, stagedPrefix) && base != keep {
+			if err := w.Store.Remove(ctx, i.Name); err != nil {
+				return fmt.Errorf("discard %s: %w", i.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Prove makes sure that the store refuses to rename onto a file that is there:
+// the numbering stands on it. It leaves nothing behind but the probe's folder.
+func Prove(ctx context.Context, s store.Store) error {
+	dir := path.Join(StateDir, "probe")
+	id := strings.TrimSuffix(strings.TrimPrefix(stagedName(), stagedPrefix), ".parquet")
+	a, b, c := path.Join(dir, id+"-a"), path.Join(dir, id+"-b"), path.Join(dir, id+"-c")
+	defer func() {
+		for _, n := range []string{a, b, c} {
+			_ = s.Remove(context.WithoutCancel(ctx), n) // a probe that stays is ignored by everyone
+		}
+	}()
+	for _, n := range []string{a, b} {
+		if _, err := s.Put(ctx, n, []byte(n), store.Cond{}); err != nil {
+			return fmt.Errorf("prove the landing zone: %w", err)
+		}
+	}
+	if err := s.Rename(ctx, a, c); err != nil {
+		return fmt.Errorf("prove the landing zone: %w", err)
+	}
+	if err := s.Rename(ctx, b, c); !errors.Is(err, store.ErrExist) {
+		return fmt.Errorf("the landing zone let a file be renamed onto another (answer: %v): its files could overwrite one another, so nothing is written", err)
+	}
+	return nil
+}

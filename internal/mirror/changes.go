@@ -1,0 +1,167 @@
+package mirror
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
+)
+
+// changes gathers the changes of one table for one file. A key has one row at
+// most that counts: the last one. Rows before it stay in the columns until the
+// file is written but are dead.
+type changes struct {
+	t     *table
+	rows  *batch.Batch
+	dead  []bool // one a row
+	alive int
+	index keyIndex
+	last  landing.LSN // the transaction of the last change
+	n     int64       // how many changes of the table it had by then
+	end   landing.LSN // the end of that transaction's commit record, once it was read
+	time  time.Time   // when it committed
+	size  int         // bytes of rows when last measured
+	key   []byte      // scratch
+	// mustFile says that a file is needed also without rows: it ends a
+	// transaction whose beginning is published already.
+	mustFile bool
+
+	position landing.Position // what the file will say, once it is taken
+}
+
+func newChanges(t *table) *changes {
+	return &changes{t: t, rows: batch.New(t.schema, true)}
+}
+
+// apply takes one Insert, Update or Delete.
+func (c *changes) apply(m *pgoutput.Message) error {
+	old := c.t.old
+	old.Truncate(0)
+	if m.OldKind != 0 {
+		if err := c.t.dec.AppendTuple(old, m.Old); err != nil {
+			return err
+		}
+		old.EndRow()
+	}
+	switch m.Kind {
+	case pgoutput.Insert:
+		return c.insert(m.New)
+	case pgoutput.Update:
+		return c.update(m.New, old)
+	case pgoutput.Delete:
+		return c.delete(old)
+	}
+	return fmt.Errorf("message kind %q is no change of a row", m.Kind)
+}
+
+func (c *changes) insert(t pgoutput.Tuple) error {
+	if err := c.t.dec.AppendTuple(c.rows, t); err != nil {
+		return err
+	}
+	c.put(batch.Upsert)
+	return nil
+}
+
+// update replaces the row of the same key. When the old tuple has another key,
+// that key is deleted as well. Values that were not sent come from the row as it
+// was: from the old tuple if that has them, else from an earlier change that is
+// still here; what is left is read from the table before the file is written.
+func (c *changes) update(t pgoutput.Tuple, old *batch.Batch) error {
+	if err := c.t.dec.AppendTuple(c.rows, t); err != nil {
+		return err
+	}
+	r := c.rows.Rows()
+	had := old.Rows() == 1
+	if had {
+		c.fillKey(r, old) // an unchanged TOASTed key column is not sent either
+	}
+	c.key = c.appendRowKey(c.key[:0], r)
+	was := c.key
+	moved := false
+	if had {
+		oldKey := old.AppendKey(nil, 0)
+		moved = string(oldKey) != string(c.key)
+		was = oldKey
+	}
+	if had && c.full() {
+		c.fill(r, old, 0)
+	} else if i, ok := c.index.find(was, c); ok && c.rows.Marker[i] == batch.Upsert {
+		c.fill(r, c.rows, i)
+	}
+	c.put(batch.Upsert)
+	if moved {
+		c.bury(old)
+	}
+	return nil
+}
+
+// full says that old tuples hold all columns, not just the key.
+func (c *changes) full() bool { return c.t.src.ReplicaIdentity == 'f' }
+
+func (c *changes) delete(old *batch.Batch) error {
+	if old.Rows() == 0 {
+		return fmt.Errorf("a delete came without the key of its row: the table has lost its replica identity")
+	}
+	c.bury(old)
+	return nil
+}
+
+// bury adds a delete of the key of old's row; its other columns are NULL.
+func (c *changes) bury(old *batch.Batch) {
+	for i := range c.rows.Cols {
+		c.rows.Cols[i].AppendNull()
+	}
+	r := c.rows.Rows()
+	for _, k := range c.t.schema.Key {
+		c.rows.Cols[k].Truncate(r)
+		c.rows.Cols[k].AppendFrom(&old.Cols[k], 0)
+	}
+	c.put(batch.Delete)
+}
+
+// put ends the row that was begun; an earlier one of its key dies.
+func (c *changes) put(marker int32) {
+	r := c.rows.Rows()
+	c.rows.EndMarkedRow(marker)
+	c.dead = append(c.dead, false)
+	c.alive++
+	c.key = c.rows.AppendKey(c.key[:0], r)
+	if before, ok := c.index.replace(c.key, int32(r), c); ok {
+		c.dead[before] = true
+		c.alive--
+	}
+}
+
+// appendRowKey is AppendKey for the row that was begun and not ended.
+func (c *changes) appendRowKey(dst []byte, r int) []byte {
+	return c.rows.AppendKey(dst, r)
+}
+
+// fillKey sets key columns of row r, which is not ended, that were not sent.
+func (c *changes) fillKey(r int, old *batch.Batch) {
+	for _, k := range c.t.schema.Key {
+		c.set(k, r, &old.Cols[k], 0)
+	}
+}
+
+// fill sets what was not sent of row r, which is not ended, from row i of src.
+func (c *changes) fill(r int, src *batch.Batch, i int) {
+	for k := range c.rows.Cols {
+		c.set(k, r, &src.Cols[k], i)
+	}
+}
+
+func (c *changes) set(k, r int, src *batch.Column, i int) {
+	col := &c.rows.Cols[k]
+	if col.Def[r] != batch.Unchanged || src.Def[i] == batch.Unchanged {
+		return
+	}
+	value := *src // AppendFrom may grow the very column that the value is in
+	col.Truncate(r)
+	col.AppendFrom(&value, i)
+}
+
+// rowKey is the key of row i, for the index to compare.
+func (c *changes) rowKey(dst []byte, i int32) []byte { return c.rows.AppendKey(dst, int(i)) }

@@ -1,0 +1,97 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// finish is the rows of the file: one a key, and with every value. Rows that
+// needed values from the table come last; filled is how many.
+func (c *changes) finish(ctx context.Context, xid uint32) (b *batch.Batch, filled int64, err error) {
+	var whole, lacking []int32
+	for i, dead := range c.dead {
+		switch {
+		case dead:
+		case c.rows.HasUnchanged(i):
+			lacking = append(lacking, int32(i))
+		default:
+			whole = append(whole, int32(i))
+		}
+	}
+	if len(whole) == c.rows.Rows() {
+		return c.rows, 0, nil
+	}
+	b = c.rows.Select(whole)
+	if len(lacking) > 0 {
+		if filled, err = c.fillFromTable(ctx, b, lacking, xid); err != nil {
+			return nil, 0, fmt.Errorf("table %s: read values that the stream left out: %w", c.t, err)
+		}
+	}
+	return b, filled, nil
+}
+
+// fillFromTable appends the rows that lack values, with those of the table, read
+// in a snapshot that sees the last commit of the batch. Values that were changed
+// later come too early, which their own change, still to come, makes good. A key
+// that is not in the table any more is left out: its delete, or the change of
+// its key, is still to come. (Before the snapshot saw that commit "no row" could
+// also mean "not visible yet", and the row would be lost.)
+func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []int32, xid uint32) (int64, error) {
+	dec, err := postgres.NewDecoder(&c.t.src) // the stream's one is in use
+	if err != nil {
+		return 0, err
+	}
+	keys := c.rows.Select(lacking)
+	found := batch.New(c.t.schema, false)
+	if err := c.t.m.readRows(ctx, c.t, dec, keys, xid, found); err != nil {
+		return 0, err
+	}
+	at := map[string]int{}
+	for i := range found.Rows() {
+		at[string(found.AppendKey(nil, i))] = i
+	}
+	filled := int64(0)
+	for _, row := range lacking {
+		i, ok := at[string(c.rows.AppendKey(nil, int(row)))]
+		if !ok {
+			continue
+		}
+		for k := range b.Cols {
+			if c.rows.Cols[k].Def[row] == batch.Unchanged {
+				b.Cols[k].AppendFrom(&found.Cols[k], i)
+			} else {
+				b.Cols[k].AppendFrom(&c.rows.Cols[k], int(row))
+			}
+		}
+		b.EndMarkedRow(c.rows.Marker[row])
+		filled++
+	}
+	return filled, nil
+}
+
+// readRows asks over the one connection that is kept for it.
+func (m *mirror) readRows(ctx context.Context, t *table, dec *postgres.Decoder, keys *batch.Batch, xid uint32, found *batch.Batch) error {
+	m.sqlMu.Lock()
+	defer m.sqlMu.Unlock()
+	if m.sql == nil {
+		conn, err := m.cfg.Source.Connect(ctx)
+		if err != nil {
+			return err
+		}
+		m.sql = conn
+	}
+	_, err := postgres.ReadRows(ctx, m.sql, &t.src, dec, keys, xid, found)
+	return err
+}
+
+func (m *mirror) closeSQL(ctx context.Context) {
+	m.sqlMu.Lock()
+	defer m.sqlMu.Unlock()
+	if m.sql != nil {
+		_ = m.sql.Close(ctx) // it only read
+		m.sql = nil
+	}
+}

@@ -1,0 +1,77 @@
+package mirror
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// flushAll makes durable what the reader hands over, one pending after the
+// other.
+func (r *reader) flushAll(ctx context.Context) error {
+	for {
+		select {
+		case p := <-r.work:
+			if err := r.flush(ctx, p); err != nil {
+				return err
+			}
+			r.done <- struct{}{}
+			r.alarm.ring()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// flush publishes the files of all tables, parks the tables that can't go on,
+// and only then, from the fact that all of it returned, confirms the position.
+// The mirror's state says it first: a slot that is found beyond it was moved by
+// somebody else.
+func (r *reader) flush(ctx context.Context, p *pending) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.m.cfg.Workers)
+	for _, c := range p.files {
+		g.Go(func() error { return c.publish(gctx, p.xid) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, k := range p.parks {
+		if err := k.t.park(ctx, k.reason); err != nil {
+			return err
+		}
+	}
+	return r.confirm(ctx, p.end)
+}
+
+func (r *reader) confirm(ctx context.Context, end landing.LSN) error {
+	if end <= r.m.state.value.Acked {
+		return nil
+	}
+	if err := r.m.state.change(ctx, func(s *mirrorState) { s.Acked = end }); err != nil {
+		return err
+	}
+	if err := r.stream.Confirm(ctx, postgres.LSN(end)); err != nil {
+		return err
+	}
+	r.m.emit(Event{Kind: Confirmed, LSN: end})
+	return nil
+}
+
+// publish writes what is left of the changes after one row a key was kept.
+func (c *changes) publish(ctx context.Context, xid uint32) error {
+	b, filled, err := c.finish(ctx, xid)
+	if tableFault(err) {
+		return c.t.park(ctx, err.Error())
+	} else if err != nil {
+		return err
+	}
+	if b.Rows() == 0 && !c.mustFile {
+		return nil // every row is gone again; a later change says so
+	}
+	meta := landing.Meta{Position: c.position, EndLSN: c.end, CommitTime: c.time, Filled: filled}
+	return c.t.publish(ctx, b, meta, nil)
+}

@@ -1,0 +1,178 @@
+// Package mirror keeps a landing zone up to date with PostgreSQL.
+//
+// The landing zone holds the only state (state.go): a run that died anywhere is
+// continued by another one, on any machine, from what is written there. A row
+// walks one way: out of the snapshot (snapshot.go) or the stream (stream.go)
+// into columns (changes.go), into a file (publish.go, fill.go); then the slot is
+// told how far that is durable (flush.go), and nothing else ever tells it.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// Config says what is mirrored where.
+type Config struct {
+	Source       postgres.Endpoint
+	Slot         string   // made when the landing zone is new
+	Publications []string // they list the tables; pgmirror never changes them here
+	Landing      store.Store
+
+	Freshness time.Duration // how long a change may wait for others to share its file; 0: 5 s
+	Workers   int           // connections of a snapshot, and tables published at once; 0: 4
+	Budget    int64         // bytes of changes held in memory; 0: 256 MiB
+
+	Events func(Event) // told what happens, one call at a time; nil: nobody is
+
+	retry func(try int) time.Duration // before the next try; tests shorten it
+}
+
+func (c Config) withDefaults() Config {
+	if c.Freshness <= 0 {
+		c.Freshness = 5 * time.Second
+	}
+	if c.Workers <= 0 {
+		c.Workers = 4
+	}
+	if c.Budget <= 0 {
+		c.Budget = 256 << 20
+	}
+	if c.retry == nil {
+		c.retry = func(try int) time.Duration { return min(30*time.Second, 250*time.Millisecond<<min(try, 7)) }
+	}
+	return c
+}
+
+// mirror is one attempt: from taking the landing zone to the first fault.
+type mirror struct {
+	cfg     Config
+	run     string // names this attempt in the state files
+	state   *file[mirrorState]
+	tables  map[uint32]*table // by oid
+	system  system
+	started func() // called once the stream runs
+
+	eventMu *sync.Mutex
+
+	sqlMu sync.Mutex
+	sql   *pgx.Conn // for reading rows by key; nil until needed
+}
+
+type system struct {
+	id       string
+	timeline int32
+}
+
+// Run mirrors until ctx ends, which is no error, or until something is wrong that
+// trying again can't mend (a Fault). It starts where the landing zone's state
+// says. Whatever else fails once the stream has run is tried again with backoff;
+// before that it is returned, so that a wrong password is told at once.
+func Run(ctx context.Context, cfg Config) error {
+	cfg = cfg.withDefaults()
+	var eventMu sync.Mutex
+	ran := false
+	for try := 0; ; try++ {
+		m := &mirror{cfg: cfg, run: newRunID(), tables: map[uint32]*table{}, eventMu: &eventMu}
+		m.started = func() { ran, try = true, 0 }
+		err := m.attempt(ctx)
+		var fault *Fault
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &fault) || !ran && !slotBusy(err):
+			return err
+		}
+		m.emit(Event{Kind: Retrying, Reason: err.Error(), Wait: cfg.retry(try)})
+		select {
+		case <-time.After(cfg.retry(try)):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// attempt is the walk of a mirror.
+func (m *mirror) attempt(ctx context.Context) error {
+	if err := m.take(ctx); err != nil {
+		return fmt.Errorf("take the landing zone: %w", err)
+	}
+	exported, err := m.prepareSlot(ctx) // makes the tables' state too when it makes the slot
+	if err != nil {
+		return fmt.Errorf("replication slot %q: %w", m.cfg.Slot, err)
+	}
+	defer exported.close()
+	defer m.closeSQL(context.WithoutCancel(ctx))
+	if err := m.openTables(ctx); err != nil {
+		return fmt.Errorf("open the tables: %w", err)
+	}
+	if err := m.snapshot(ctx, exported); err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	exported.close()
+	return m.stream(ctx)
+}
+
+// take makes this attempt the one that writes the landing zone. An earlier one
+// that is still alive somewhere meets a changed state file at its next write and
+// stops.
+func (m *mirror) take(ctx context.Context) error {
+	if err := landing.Prove(ctx, m.cfg.Landing); err != nil {
+		return err
+	}
+	st, err := load[mirrorState](ctx, m.cfg.Landing, mirrorFile)
+	if err != nil {
+		return err
+	}
+	m.state = st
+	if s := st.value.Slot; s != "" && s != m.cfg.Slot {
+		return &Fault{Code: "OtherSlot", Err: fmt.Errorf("this landing zone is fed from slot %q, not from %q", s, m.cfg.Slot),
+			Next: "set run.slot to " + s + ", or give the mirror an empty landing zone"}
+	}
+	return m.state.change(ctx, func(s *mirrorState) { s.Run, s.Slot = m.run, m.cfg.Slot })
+}
+
+// Fault is what trying again can't mend: a person has to decide.
+type Fault struct {
+	Code string // one stable word
+	Err  error
+	Next string // what to do
+}
+
+func (f *Fault) Error() string { return f.Err.Error() }
+func (f *Fault) Unwrap() error { return f.Err }
+
+// tableFault says that the server refused something about one table, as one
+// that was dropped or that the role may no longer read: only that table parks.
+func tableFault(err error) bool {
+	var value *postgres.ValueError
+	if errors.As(err, &value) {
+		return true
+	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Severity == "FATAL" || pg.Severity == "PANIC" {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "0A", "22", "42", "3F", "P0": // feature, data, definition and rights, schema, PL/pgSQL
+		return true
+	}
+	return false
+}
+
+// slotBusy says that the slot is still held, as it is for a while after its
+// reader was killed.
+func slotBusy(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "55006" // object_in_use
+}

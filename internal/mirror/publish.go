@@ -1,0 +1,73 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/landing"
+)
+
+// publish makes b the table's next file. The number and what note adds are
+// durable before the file has its name; so a crash at any line leaves either a
+// staged file that nobody knows, or a record that the next attempt acts upon.
+// A table whose landing zone was taken or reset by somebody else is parked,
+// which is no error.
+func (t *table) publish(ctx context.Context, b *batch.Batch, meta landing.Meta, note func(*tableState)) error {
+	meta.Generation = t.generation
+	staged, err := t.w.Upload(ctx, b, meta)
+	if err != nil {
+		return fmt.Errorf("table %s: %w", t, err)
+	}
+	lost, err := t.number(ctx, staged, meta, note)
+	if lost != "" {
+		return t.park(ctx, lost)
+	}
+	if err != nil {
+		return fmt.Errorf("table %s: %w", t, err)
+	}
+	return nil
+}
+
+// number records the staged file's number and gives it. lost says why the table
+// can't go on.
+func (t *table) number(ctx context.Context, staged landing.Staged, meta landing.Meta, note func(*tableState)) (lost string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state.value.Phase == phaseParked {
+		return "", nil // given up by another worker; the staged file is nobody's
+	}
+	err = t.state.change(ctx, func(s *tableState) {
+		s.Number++
+		s.Staged, s.Position = &staged, meta.Position
+		if note != nil {
+			note(s)
+		}
+	})
+	if err != nil {
+		return "", err
+	}
+	n := t.state.value.Number
+	err = t.w.Publish(ctx, staged, n)
+	if errors.Is(err, landing.ErrTaken) || errors.Is(err, landing.ErrFolderGone) {
+		return err.Error(), nil
+	} else if err != nil {
+		return "", err
+	}
+	t.state.value.Staged = nil // the file says so at its next change; publishing again would do no harm
+	t.m.emit(Event{Kind: Published, Table: t.String(), Number: n, Rows: staged.Rows, Bytes: staged.Size, LSN: meta.EndLSN, CommitTime: meta.CommitTime})
+	if n == 1 {
+		return "", t.arm(ctx)
+	}
+	return "", nil
+}
+
+// arm writes the table's metadata once it has a file; until then Fabric leaves
+// the folder alone.
+func (t *table) arm(ctx context.Context) error {
+	if t.state.value.Number == 0 {
+		return nil
+	}
+	return landing.WriteMetadata(ctx, t.m.cfg.Landing, t.w.Dir, landing.TableMetadata{KeyColumns: t.state.value.Key})
+}

@@ -1,0 +1,119 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// exported is the snapshot that was exported with a new slot; it can be taken up
+// by others while conn lives and says nothing else. The zero value is none.
+type exported struct {
+	conn *pgconn.PgConn
+	name string
+}
+
+func (e *exported) close() {
+	if e.conn != nil {
+		_ = e.conn.Close(context.Background()) // it only held the snapshot
+		e.conn = nil
+	}
+}
+
+// prepareSlot makes the slot for a new landing zone, or makes sure that the one
+// that is there is ours and has lost nothing.
+func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
+	repl, err := m.cfg.Source.ConnectReplication(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := &exported{conn: repl}
+	done := false
+	defer func() {
+		if !done {
+			e.close()
+		}
+	}()
+	id, timeline, _, err := postgres.System(ctx, repl)
+	if err != nil {
+		return nil, err
+	}
+	m.system = system{id, timeline}
+	sql, err := m.cfg.Source.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer sql.Close(context.WithoutCancel(ctx))
+	slot, there, err := postgres.Slot(ctx, sql, m.cfg.Slot)
+	if err != nil {
+		return nil, err
+	}
+	if m.state.value.Phase == phaseMirroring {
+		e.close()
+		return e, m.checkSlot(slot, there)
+	}
+	if err := m.makeSlot(ctx, sql, e, there); err != nil {
+		return nil, err
+	}
+	done = true
+	return e, nil
+}
+
+// checkSlot holds the slot against what the landing zone says of it: its name
+// alone proves nothing.
+func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool) error {
+	s := m.state.value
+	fault := func(code, format string, args ...any) error {
+		return &Fault{Code: code, Err: fmt.Errorf(format, args...),
+			Next: "the mirror has to be built anew: empty its landing zone and run again"}
+	}
+	switch {
+	case s.SystemID != m.system.id:
+		return fault("OtherSystem", "the server has system identifier %s, the mirror was made from %s", m.system.id, s.SystemID)
+	case s.Timeline != m.system.timeline:
+		return fault("OtherTimeline", "the server is on timeline %d, the mirror follows timeline %d", m.system.timeline, s.Timeline)
+	case !there:
+		return fault("SlotLost", "the slot is gone, and with it changes that the mirror doesn't have")
+	case slot.WALStatus == "lost":
+		return fault("SlotLost", "the server has removed WAL that the slot needed")
+	case landing.LSN(slot.ConfirmedFlush) > s.Acked:
+		return fault("SlotMoved", "the slot was moved to %s, the mirror confirmed no more than %s", slot.ConfirmedFlush, s.Acked)
+	}
+	return nil
+}
+
+// makeSlot makes the slot and then the state of every table. The mirror counts
+// as begun only when all of that is durable; a slot from an attempt that died
+// before is dropped, for nobody knows its snapshot any more.
+func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there bool) error {
+	if there && m.state.value.Phase == "" {
+		return &Fault{Code: "SlotNotOurs", Err: fmt.Errorf("it is there already, and this landing zone knows nothing of it"),
+			Next: fmt.Sprintf("if nothing uses it: SELECT pg_drop_replication_slot('%s')", m.cfg.Slot)}
+	}
+	if there {
+		if _, err := sql.Exec(ctx, "SELECT pg_drop_replication_slot($1)", m.cfg.Slot); err != nil {
+			return fmt.Errorf("drop what a dead run left: %w", err)
+		}
+	}
+	if err := m.state.change(ctx, func(s *mirrorState) { s.Phase = phaseSlot }); err != nil {
+		return err
+	}
+	created, err := postgres.CreateSlot(ctx, e.conn, m.cfg.Slot)
+	if err != nil {
+		return err
+	}
+	e.name = created.Snapshot
+	point := landing.LSN(created.ConsistentPoint)
+	if err := m.newTables(ctx, sql, point); err != nil {
+		return err
+	}
+	return m.state.change(ctx, func(s *mirrorState) {
+		s.Phase, s.SystemID, s.Timeline = phaseMirroring, m.system.id, m.system.timeline
+		s.ConsistentPoint, s.Acked = point, point
+	})
+}

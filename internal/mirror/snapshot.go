@@ -1,0 +1,328 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// chunk is a range of a table's heap blocks, [from, to).
+type chunk struct {
+	t        *table
+	n        int
+	from, to uint32
+}
+
+// copying is a snapshot under way.
+type copying struct {
+	m        *mirror
+	snapshot string // exported with the slot; "" when it is lost, and workers take their own
+	limit    int    // bytes of a batch
+	began    time.Time
+	rows     atomic.Int64
+	bytes    atomic.Int64
+
+	mu        sync.Mutex
+	rewritten []*table
+}
+
+// rounds is how often a snapshot is tried anew because tables were rewritten
+// under it.
+const rounds = 5
+
+// snapshot copies every table that isn't copied yet, several chunks at once.
+//
+// With the snapshot of the slot, rows are written without a marker. An attempt
+// that finds chunks missing reads them under new snapshots: what an UPDATE has
+// moved since would then be read twice, so that those rows, like all later ones,
+// are upserts; the stream, which begins at the slot's consistent point, brings
+// whatever was read too late or not at all. A table that was rewritten (VACUUM
+// FULL, CLUSTER) has its rows in other blocks and is cut and read anew.
+func (m *mirror) snapshot(ctx context.Context, e *exported) error {
+	todo := m.inPhase(phaseSnapshot)
+	if len(todo) == 0 {
+		return nil
+	}
+	c := &copying{m: m, snapshot: e.name, limit: int(m.cfg.Budget) / (2 * m.cfg.Workers), began: time.Now()}
+	if err := landing.WritePartnerEvents(ctx, m.cfg.Landing, "PostgreSQL"); err != nil {
+		return err
+	}
+	m.emit(Event{Kind: SnapshotStarted, Tables: len(todo)})
+	for left, round := todo, 1; len(left) > 0; round++ {
+		if round > rounds {
+			return fmt.Errorf("table %s was rewritten %d times while it was read", left[0], rounds)
+		}
+		if err := c.copyTables(ctx, left); err != nil {
+			return err
+		}
+		left, c.snapshot = c.rewritten, ""
+		c.rewritten = nil
+	}
+	for _, t := range todo {
+		if err := t.copied(ctx); err != nil {
+			return err
+		}
+	}
+	m.emit(Event{Kind: SnapshotDone, Tables: len(todo), Rows: c.rows.Load(), Bytes: c.bytes.Load(), Took: time.Since(c.began)})
+	return nil
+}
+
+func (c *copying) copyTables(ctx context.Context, tables []*table) error {
+	chunks, err := c.plan(ctx, tables)
+	if err != nil {
+		return err
+	}
+	return c.copyAll(ctx, chunks)
+}
+
+func (m *mirror) inPhase(p phase) []*table {
+	var out []*table
+	for _, t := range m.tables {
+		if t.state.value.Phase == p {
+			out = append(out, t)
+		}
+	}
+	slices.SortFunc(out, func(a, b *table) int { return strings.Compare(a.String(), b.String()) })
+	return out
+}
+
+// plan cuts the tables into chunks and leaves out those that are published. A
+// table whose file was rewritten since it was cut is cut anew.
+func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
+	r, err := postgres.OpenSnapshot(ctx, c.m.cfg.Source, c.snapshot)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close(context.WithoutCancel(ctx))
+	var out []chunk
+	for _, t := range todo {
+		if err := t.cut(ctx, r); err != nil {
+			return nil, fmt.Errorf("table %s: %w", t, err)
+		}
+		out = append(out, t.missing()...)
+	}
+	return out, nil
+}
+
+// cut plans the table's chunks for the file that its rows are in now, unless
+// that was done before. The number of the file is durable with the plan: each
+// chunk makes sure that the rows are still in that file.
+func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader) error {
+	var node uint32
+	err := r.Conn().QueryRow(ctx, "SELECT coalesce(pg_catalog.pg_relation_filenode($1::oid), 0)", t.src.OID).Scan(&node)
+	if err != nil {
+		return err
+	}
+	if s := t.state.value; s.Chunks.Count > 0 && s.Filenode == node {
+		return nil
+	}
+	blocks, err := r.Blocks(ctx, &t.src)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state.change(ctx, func(s *tableState) {
+		s.Filenode = node
+		s.Chunks = chunkState{Blocks: chunkBlocks, Count: max(1, int((uint64(blocks)+chunkBlocks-1)/chunkBlocks))}
+	})
+}
+
+// missing is the chunks that aren't published.
+func (t *table) missing() []chunk {
+	var out []chunk
+	s := t.state.value.Chunks
+	for n := range s.Count {
+		if s.done(n) {
+			continue
+		}
+		k := chunk{t: t, n: n, from: uint32(n) * s.Blocks, to: uint32(n+1) * s.Blocks}
+		if n == s.Count-1 {
+			k.to = math.MaxUint32 // what the table has grown since belongs to it
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+// copyAll has the workers take chunks from one queue.
+func (c *copying) copyAll(ctx context.Context, chunks []chunk) error {
+	queue := make(chan chunk, len(chunks))
+	for _, k := range chunks {
+		queue <- k
+	}
+	close(queue)
+	g, ctx := errgroup.WithContext(ctx)
+	for range min(c.m.cfg.Workers, len(chunks)) {
+		g.Go(func() error { return c.work(ctx, queue) })
+	}
+	return g.Wait()
+}
+
+// work takes chunks until there are no more. Under the slot's snapshot one
+// connection serves them all; a snapshot of one's own lasts, with the locks under
+// it, for one chunk.
+func (c *copying) work(ctx context.Context, queue <-chan chunk) error {
+	var r *postgres.SnapshotReader
+	drop := func() {
+		if r != nil {
+			_ = r.Close(context.WithoutCancel(ctx)) // it only read
+			r = nil
+		}
+	}
+	defer drop()
+	for k := range queue {
+		if r == nil || c.snapshot == "" {
+			drop()
+			var err error
+			if r, err = postgres.OpenSnapshot(ctx, c.m.cfg.Source, c.snapshot); err != nil {
+				return err
+			}
+		}
+		err := c.copyChunk(ctx, r, k)
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, postgres.ErrRewritten):
+			c.again(k.t)
+		case tableFault(err):
+			if err := k.t.park(ctx, err.Error()); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("table %s, chunk %d: %w", k.t, k.n, err)
+		}
+		drop() // an error ends the connection's usefulness
+	}
+	return ctx.Err()
+}
+
+// again notes that a table was rewritten.
+func (c *copying) again(t *table) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Contains(c.rewritten, t) {
+		c.rewritten = append(c.rewritten, t)
+	}
+}
+
+// copyChunk publishes the rows of a chunk, in one file or, if they are too many
+// bytes, in several; only the last one finishes the chunk. An empty chunk gets
+// no file.
+func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k chunk) error {
+	t := k.t
+	if t.isParked() {
+		return nil
+	}
+	dec, err := postgres.NewDecoder(&t.src) // a decoder serves one goroutine
+	if err != nil {
+		return err
+	}
+	b := batch.New(t.schema, c.snapshot == "")
+	rows := int64(0)
+	r.BatchBytes = c.limit
+	err = c.read(ctx, r, k, dec, b, func(b *batch.Batch) error {
+		rows += int64(b.Rows())
+		err := c.publish(ctx, t, b, nil)
+		b.Truncate(0)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	rows += int64(b.Rows())
+	finish := func(s *tableState) {
+		s.Chunks.finish(k.n)
+		s.Rows += rows
+	}
+	if b.Rows() == 0 {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return t.state.change(ctx, finish)
+	}
+	return c.publish(ctx, t, b, finish)
+}
+
+// lockTries bounds the wait for a table that somebody holds locked; a try waits
+// some seconds in the server.
+const lockTries = 60
+
+func (c *copying) read(ctx context.Context, r *postgres.SnapshotReader, k chunk, dec *postgres.Decoder, b *batch.Batch, full func(*batch.Batch) error) error {
+	if c.snapshot == "" {
+		if err := k.t.sameFile(ctx, r); err != nil {
+			return err
+		}
+	}
+	for try := 1; ; try++ {
+		err := r.CopyChunk(ctx, &k.t.src, dec, k.from, k.to, b, full)
+		if !postgres.IsLockTimeout(err) || try == lockTries {
+			return err
+		}
+	}
+}
+
+// sameFile locks the table against being rewritten, inside the reader's own
+// transaction, and compares its file with the one that the chunks were cut for.
+func (t *table) sameFile(ctx context.Context, r *postgres.SnapshotReader) error {
+	if _, err := r.Conn().Exec(ctx, "LOCK TABLE ONLY "+t.src.SQLName()+" IN ACCESS SHARE MODE"); err != nil {
+		return err
+	}
+	var node uint32
+	if err := r.Conn().QueryRow(ctx, "SELECT coalesce(pg_catalog.pg_relation_filenode($1::oid), 0)", t.src.OID).Scan(&node); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if node != t.state.value.Filenode {
+		return postgres.ErrRewritten
+	}
+	return nil
+}
+
+func (c *copying) publish(ctx context.Context, t *table, b *batch.Batch, note func(*tableState)) error {
+	n, size := int64(b.Rows()), int64(b.Bytes())
+	// A snapshot file follows the stream no further than the table did before it.
+	meta := landing.Meta{Position: t.position, CommitTime: c.began}
+	if err := t.publish(ctx, b, meta, note); err != nil {
+		return err
+	}
+	c.m.emit(Event{Kind: SnapshotProgress, Table: t.String(), Rows: c.rows.Add(n), Bytes: c.bytes.Add(size), Took: time.Since(c.began)})
+	return nil
+}
+
+func (t *table) isParked() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state.value.Phase == phaseParked
+}
+
+// copied ends a table's snapshot. A table without rows gets a file without rows,
+// or it would not be there in Fabric.
+func (t *table) copied(ctx context.Context) error {
+	if t.isParked() {
+		return nil
+	}
+	done := func(s *tableState) { s.Phase = phaseReplicating }
+	if t.state.value.Number == 0 {
+		meta := landing.Meta{Position: t.position, CommitTime: time.Now()}
+		if err := t.publish(ctx, batch.New(t.schema, false), meta, done); err != nil {
+			return err
+		}
+	} else if err := t.state.change(ctx, done); err != nil {
+		return err
+	}
+	t.m.emit(Event{Kind: TableCopied, Table: t.String(), Rows: t.state.value.Rows})
+	return nil
+}

@@ -1,0 +1,240 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// stateVersion is the format of the state files. One that we don't know is
+// refused: guessing would be worse than stopping.
+const stateVersion = 1
+
+var (
+	mirrorFile = path.Join(landing.StateDir, "mirror.json")
+	tablesDir  = path.Join(landing.StateDir, "tables")
+)
+
+// phase is where a mirror or a table stands; it only ever moves down this list,
+// but for parked, which any table can become.
+type phase string
+
+const (
+	phaseSlot      phase = "slot"      // the mirror: the slot is being made, no table has any data
+	phaseMirroring phase = "mirroring" // the mirror: the slot is there
+
+	phaseSnapshot    phase = "snapshot"    // a table: its rows are being copied
+	phaseReplicating phase = "replicating" // a table: its changes are being published
+	phaseParked      phase = "parked"      // a table: given up, with the reason; the others go on
+)
+
+// mirrorState is `_pgmirror/mirror.json`.
+type mirrorState struct {
+	Version         int         `json:"version"`
+	Run             string      `json:"run"` // the attempt that writes it
+	Slot            string      `json:"slot"`
+	Phase           phase       `json:"phase,omitempty"`
+	SystemID        string      `json:"systemId,omitempty"`
+	Timeline        int32       `json:"timeline,omitempty"`
+	ConsistentPoint landing.LSN `json:"consistentPoint,omitempty"`
+	Acked           landing.LSN `json:"acked,omitempty"` // the slot was never told more than this
+}
+
+// tableState is `_pgmirror/tables/<schema>.schema/<table>.json`. It says what
+// holds once Staged, if there is one, has been given Number: the state is
+// written before the file is published, and whoever reads it publishes first.
+type tableState struct {
+	Version    int              `json:"version"`
+	Run        string           `json:"run"`
+	Schema     string           `json:"schema"`
+	Name       string           `json:"name"`
+	OID        uint32           `json:"oid"`
+	Filenode   uint32           `json:"relfilenode"`
+	Generation int64            `json:"generation"`
+	Phase      phase            `json:"phase"`
+	Reason     string           `json:"reason,omitempty"`
+	Columns    []columnState    `json:"columns"`
+	Key        []string         `json:"key"`
+	Number     int64            `json:"number"` // of the last file
+	Staged     *landing.Staged  `json:"staged,omitempty"`
+	Position   landing.Position `json:"position"`
+	Chunks     chunkState       `json:"chunks"`
+	Rows       int64            `json:"rows"` // published by the snapshot
+}
+
+type columnState struct {
+	Name   string `json:"name"`
+	Attnum int16  `json:"attnum"`
+	Source string `json:"source"` // PostgreSQL's type
+	Type   string `json:"type"`   // Delta's
+}
+
+// chunkState says which chunks of the snapshot are published.
+type chunkState struct {
+	Blocks uint32 `json:"blocks"`         // heap blocks a chunk; the last one has no end
+	Count  int    `json:"count"`          // of chunks
+	Next   int    `json:"next"`           // all chunks below it are done
+	Done   []int  `json:"done,omitempty"` // and these
+}
+
+// done reports whether chunk n is published.
+func (c *chunkState) done(n int) bool {
+	if n < c.Next {
+		return true
+	}
+	for _, d := range c.Done {
+		if d == n {
+			return true
+		}
+	}
+	return false
+}
+
+// finish notes that chunk n is published.
+func (c *chunkState) finish(n int) {
+	if !c.done(n) {
+		c.Done = append(append([]int(nil), c.Done...), n) // the old slice is another state's
+	}
+	for len(c.Done) > 0 && c.done(c.Next) {
+		c.Next++
+		var rest []int
+		for _, d := range c.Done {
+			if d >= c.Next {
+				rest = append(rest, d)
+			}
+		}
+		c.Done = rest
+	}
+}
+
+// versioned is a state that says its format.
+type versioned interface {
+	mirrorState | tableState
+}
+
+// file is a state file that is only replaced when it is still as we left it.
+type file[T versioned] struct {
+	store store.Store
+	name  string
+	etag  string // "" when it isn't there
+	value T
+}
+
+// load reads a state file; one that isn't there has a zero value.
+func load[T versioned](ctx context.Context, s store.Store, name string) (*file[T], error) {
+	f := &file[T]{store: s, name: name}
+	body, info, err := s.Read(ctx, name, 0, -1)
+	if errors.Is(err, store.ErrNotExist) {
+		return f, nil
+	} else if err != nil {
+		return nil, err
+	}
+	var v struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if v.Version != stateVersion {
+		return nil, &Fault{Code: "StateVersion", Err: fmt.Errorf("%s has format %d; this pgmirror knows %d", name, v.Version, stateVersion), Next: "run the pgmirror that wrote it, or a newer one"}
+	}
+	if err := json.Unmarshal(body, &f.value); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	f.etag = info.ETag
+	return f, nil
+}
+
+// change replaces the file with a changed value. When another writer was there
+// first it fails with a Fault and f.value is as before. It blocks until the new
+// value is durable.
+func (f *file[T]) change(ctx context.Context, edit func(*T)) error {
+	next := f.value
+	edit(&next)
+	setVersion(&next)
+	body, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	etag, err := f.replace(ctx, body)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", f.name, err)
+	}
+	f.value, f.etag = next, etag
+	return nil
+}
+
+func setVersion(v any) {
+	switch s := v.(type) {
+	case *mirrorState:
+		s.Version = stateVersion
+	case *tableState:
+		s.Version = stateVersion
+	}
+}
+
+// replace writes body if the file is still ours. An answer that says neither yes
+// nor no is settled by looking: the body tells whose the file is.
+func (f *file[T]) replace(ctx context.Context, body []byte) (etag string, err error) {
+	cond := store.Cond{Match: f.etag, Absent: f.etag == ""}
+	for range 5 {
+		var info store.Info
+		info, err = f.store.Put(ctx, f.name, body, cond)
+		if err == nil {
+			return info.ETag, nil
+		}
+		lost := errors.Is(err, store.ErrChanged) || errors.Is(err, store.ErrExist)
+		if !lost && !errors.Is(err, store.ErrUnknown) {
+			return "", err
+		}
+		now, info, rerr := f.store.Read(ctx, f.name, 0, -1)
+		switch {
+		case rerr == nil && bytes.Equal(now, body):
+			return info.ETag, nil
+		case rerr == nil && info.ETag != f.etag || lost:
+			return "", &Fault{Code: "Fenced", Err: errors.New("another pgmirror has taken over this landing zone"), Next: "let one pgmirror run at a time write it"}
+		case rerr != nil && !errors.Is(rerr, store.ErrNotExist):
+			return "", rerr
+		}
+	}
+	return "", err
+}
+
+func tableFile(schema, name string) string {
+	return path.Join(tablesDir, landing.TableDir(schema, name)+".json")
+}
+
+// tableFiles lists the state files of all tables.
+func tableFiles(ctx context.Context, s store.Store) ([]string, error) {
+	schemas, err := s.List(ctx, tablesDir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, dir := range schemas {
+		files, err := s.List(ctx, dir.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if !f.Dir && path.Ext(f.Name) == ".json" {
+				out = append(out, f.Name)
+			}
+		}
+	}
+	return out, nil
+}
+
+func newRunID() string {
+	var id [8]byte
+	rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}

@@ -1,0 +1,391 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
+)
+
+// idleInterval is how long the slot may lag behind an idle database.
+const idleInterval = 10 * time.Second
+
+// reader reads the stream and gathers changes. It alone touches what it holds;
+// what it hands to the flusher it has no more.
+type reader struct {
+	m      *mirror
+	stream *postgres.Stream
+	limit  int // bytes of changes that may wait
+
+	tx      transaction
+	waiting *pending
+	work    chan *pending // to the flusher
+	done    chan struct{} // from it, once a pending is durable and confirmed
+	busy    bool          // the flusher has one
+	given   landing.LSN   // the end of what the flusher was given last
+
+	alarm alarm
+}
+
+// transaction is the one that is being read.
+type transaction struct {
+	open    bool
+	final   landing.LSN // of its commit record
+	xid     uint32
+	time    time.Time
+	touched []*table
+}
+
+// pending is what goes to the flusher together: whole transactions, but for one
+// that was too large and is cut.
+type pending struct {
+	tables []*table   // those with changes, in the order in which they came
+	files  []*changes // one a table, once taken
+	parks  []parking
+	end    landing.LSN // what may be confirmed when all of it is durable; 0: nothing yet
+	xid    uint32      // of the last transaction in it
+	bytes  int
+	since  time.Time // when the first of it came; zero: it is empty
+}
+
+// empty says that nothing waits but, perhaps, an end to be confirmed.
+func (p *pending) empty() bool { return len(p.tables)+len(p.parks) == 0 }
+
+type parking struct {
+	t      *table
+	reason string
+}
+
+// stream follows the slot until ctx ends or something fails.
+func (m *mirror) stream(ctx context.Context) error {
+	s, err := postgres.StartStream(ctx, m.cfg.Source, postgres.StreamOptions{
+		Slot: m.cfg.Slot, Publications: m.cfg.Publications, Start: postgres.LSN(m.state.value.Acked), Binary: m.binary()})
+	if err != nil {
+		return err
+	}
+	m.started()
+	m.emit(Event{Kind: Streaming, LSN: m.state.value.Acked})
+	r := &reader{m: m, stream: s, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, waiting: &pending{}, work: make(chan *pending), done: make(chan struct{}, 1)}
+	g, gctx := errgroup.WithContext(ctx)
+	r.alarm.parent = gctx
+	g.Go(func() error { return r.read(gctx) })
+	g.Go(func() error { return r.flushAll(gctx) })
+	err = g.Wait()
+	r.alarm.stop()
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = s.Close(closing) // what is confirmed is confirmed; the first error is the one to tell
+	return err
+}
+
+// binary says whether the stream may send values in binary: when every table's
+// decoder is proved equal to the types' output functions.
+func (m *mirror) binary() bool {
+	for _, t := range m.tables {
+		if !t.parked && !t.dec.Binary() {
+			return false
+		}
+	}
+	return true
+}
+
+// read takes events until ctx ends. The alarm interrupts the wait when changes
+// have waited long enough or the flusher is free again.
+func (r *reader) read(ctx context.Context) error {
+	for {
+		event, err := r.stream.Next(r.alarm.context())
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, context.Canceled):
+			r.alarm.reset()
+			if err := r.handOver(ctx); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		case event.Kind == postgres.EventKeepalive:
+			r.keepalive(landing.LSN(event.WALEnd))
+		default:
+			if err := r.message(ctx, event.Msg); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// keepalive notes that the server has nothing for us before end: everything up
+// to there may be confirmed once what we hold is durable.
+func (r *reader) keepalive(end landing.LSN) {
+	if !r.tx.open && end > max(r.waiting.end, r.given) {
+		r.ends(end)
+	}
+}
+
+// ends notes how far the waiting changes reach. When there are none, the slot is
+// told in a while.
+func (r *reader) ends(end landing.LSN) {
+	r.waiting.end = max(r.waiting.end, end)
+	if r.waiting.since.IsZero() {
+		r.begin(idleInterval)
+	}
+}
+
+// begin sets the alarm for what waits from now on.
+func (r *reader) begin(after time.Duration) {
+	r.waiting.since = time.Now()
+	r.alarm.set(after)
+}
+
+func (r *reader) message(ctx context.Context, m *pgoutput.Message) error {
+	switch m.Kind {
+	case pgoutput.Begin:
+		r.tx = transaction{open: true, final: landing.LSN(m.FinalLSN), xid: m.XID, time: pgTime(m.CommitTime), touched: r.tx.touched[:0]}
+		r.waiting.xid = m.XID
+	case pgoutput.Commit:
+		return r.commit(ctx, landing.LSN(m.EndLSN))
+	case pgoutput.RelationKind:
+		if t := r.table(m.RelationID); t != nil {
+			if d := t.src.Difference(m.Relation); d != "" {
+				r.park(t, "its definition has changed ("+d+"): following that is not built yet")
+			}
+		}
+	case pgoutput.Truncate:
+		for _, oid := range m.Truncated {
+			if t := r.table(oid); t != nil {
+				r.park(t, "it was truncated: following that is not built yet")
+			}
+		}
+	case pgoutput.Insert, pgoutput.Update, pgoutput.Delete:
+		return r.change(ctx, m)
+	}
+	return nil
+}
+
+// pgTime converts µs since 2000-01-01.
+func pgTime(us int64) time.Time {
+	return time.Unix(946684800, 0).UTC().Add(time.Duration(us) * time.Microsecond)
+}
+
+// table finds a table that is being mirrored.
+func (r *reader) table(oid uint32) *table {
+	t := r.m.tables[oid]
+	if t == nil || t.parked {
+		return nil
+	}
+	return t
+}
+
+// change takes one change of a row, unless an earlier attempt has published it:
+// it is known by its transaction's commit record and its number in it.
+func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
+	t := r.table(m.RelationID)
+	if t == nil {
+		return nil
+	}
+	if t.seen != r.tx.final {
+		t.seen, t.n = r.tx.final, 0
+		r.tx.touched = append(r.tx.touched, t)
+	}
+	t.n++
+	if skip, all := t.position.Skip(r.tx.final); all || t.n <= skip {
+		return nil
+	}
+	c := r.changes(t)
+	if err := c.apply(m); err != nil {
+		var value *postgres.ValueError
+		if errors.As(err, &value) {
+			r.park(t, value.Error())
+			return nil
+		}
+		return err
+	}
+	c.last, c.n = r.tx.final, t.n
+	size := c.rows.Bytes()
+	r.waiting.bytes += size - c.size
+	c.size = size
+	if r.waiting.bytes >= r.limit {
+		return r.force(ctx) // in the middle of a transaction: it is cut
+	}
+	return nil
+}
+
+// changes is where a table's changes are gathered.
+func (r *reader) changes(t *table) *changes {
+	if t.changes == nil {
+		if r.waiting.empty() {
+			r.begin(r.m.cfg.Freshness)
+		}
+		t.changes = newChanges(t)
+		r.waiting.tables = append(r.waiting.tables, t)
+	}
+	return t.changes
+}
+
+// park gives a table up as soon as what is known of it is published.
+func (r *reader) park(t *table, reason string) {
+	if r.waiting.empty() {
+		r.begin(r.m.cfg.Freshness)
+	}
+	t.parked, t.changes = true, nil
+	r.waiting.parks = append(r.waiting.parks, parking{t, reason})
+}
+
+// commit ends the transaction. A table of which a part was published, by us or
+// by an earlier attempt, gets a file that ends it, even one without rows.
+func (r *reader) commit(ctx context.Context, end landing.LSN) error {
+	for _, t := range r.tx.touched {
+		if t.parked {
+			continue
+		}
+		if p := t.position; !p.Complete && p.CommitLSN == r.tx.final {
+			c := r.changes(t)
+			c.last, c.n, c.mustFile = r.tx.final, t.n, true
+		}
+		if t.changes != nil && t.changes.last == r.tx.final {
+			t.changes.end, t.changes.time = end, r.tx.time
+		}
+	}
+	r.tx.open = false
+	r.ends(end)
+	if r.waiting.bytes >= r.limit {
+		return r.force(ctx)
+	}
+	if r.due() {
+		return r.handOver(ctx)
+	}
+	return nil
+}
+
+// due says whether what waits has waited long enough.
+func (r *reader) due() bool {
+	since := r.waiting.since
+	if since.IsZero() {
+		return false
+	}
+	wait := r.m.cfg.Freshness
+	if r.waiting.empty() {
+		wait = idleInterval
+	}
+	return time.Since(since) >= wait
+}
+
+// handOver gives what waits to the flusher if it is due, the flusher is free and
+// no transaction is open; else a later call will.
+func (r *reader) handOver(ctx context.Context) error {
+	r.poll()
+	if r.busy || r.tx.open || !r.due() {
+		return nil
+	}
+	return r.give(ctx)
+}
+
+// force gives what waits to the flusher, and waits for it first if it is busy:
+// here the pressure reaches the server, which stops sending.
+func (r *reader) force(ctx context.Context) error {
+	if r.busy {
+		select {
+		case <-r.done:
+			r.busy = false
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return r.give(ctx)
+}
+
+func (r *reader) poll() {
+	select {
+	case <-r.done:
+		r.busy = false
+	default:
+	}
+}
+
+func (r *reader) give(ctx context.Context) error {
+	p := r.waiting
+	r.waiting = &pending{xid: p.xid}
+	for _, t := range p.tables {
+		c := t.changes
+		if c == nil {
+			continue // parked since
+		}
+		c.position = landing.Position{CommitLSN: c.last, N: c.n, Complete: !(r.tx.open && c.last == r.tx.final)}
+		t.position, t.changes = c.position, nil
+		p.files = append(p.files, c)
+	}
+	select {
+	case r.work <- p:
+		r.busy, r.given = true, max(r.given, p.end)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// alarm interrupts a wait: its context ends when the time is over or somebody
+// rings.
+type alarm struct {
+	parent context.Context
+
+	mu     sync.Mutex
+	ctx    context.Context
+	cancel context.CancelFunc
+	timer  *time.Timer
+}
+
+// context is the same one until it has ended and reset was called.
+func (a *alarm) context() context.Context {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ctx == nil {
+		a.ctx, a.cancel = context.WithCancel(a.parent)
+	}
+	return a.ctx
+}
+
+func (a *alarm) ring() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cancel != nil {
+		a.cancel()
+	}
+}
+
+func (a *alarm) set(after time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.timer == nil {
+		a.timer = time.AfterFunc(after, a.ring)
+		return
+	}
+	a.timer.Reset(after)
+}
+
+// reset makes the next context a fresh one; what rang before is forgotten, so
+// look at what it rang for after this.
+func (a *alarm) reset() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cancel != nil {
+		a.cancel()
+	}
+	a.ctx, a.cancel = nil, nil
+}
+
+func (a *alarm) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	if a.cancel != nil {
+		a.cancel()
+	}
+}

@@ -1,0 +1,256 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// chunkBlocks is how many heap blocks a chunk of a snapshot has: 32 MiB.
+const chunkBlocks = 4096
+
+// table is a table that is being mirrored or is parked.
+type table struct {
+	m      *mirror
+	src    postgres.Table
+	schema *batch.Schema
+	dec    *postgres.Decoder
+	w      landing.Writer
+
+	generation int64
+	mu         sync.Mutex // held while a file gets its number
+	state      *file[tableState]
+
+	// The reader of the stream alone uses what follows.
+	position landing.Position // how far changes were taken, published or on their way
+	seen     landing.LSN      // the transaction that n counts in
+	n        int64            // changes of this table in it so far
+	changes  *changes         // not yet taken by the flusher, or nil
+	old      *batch.Batch     // room for one old tuple
+	parked   bool
+}
+
+// String is the table's name, as "public.orders".
+func (t *table) String() string { return t.src.String() }
+
+// newTables makes the first state of every published table: its rows are to be
+// copied, and its changes count from the slot's consistent point on. State from
+// an attempt that died before the mirror began is overwritten.
+func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN) error {
+	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications)
+	if err != nil {
+		return err
+	}
+	if len(published) == 0 {
+		return &Fault{Code: "NothingPublished", Err: fmt.Errorf("the publications %q list no table", m.cfg.Publications), Next: "pgmirror apply"}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(m.cfg.Workers)
+	for _, src := range published {
+		g.Go(func() error {
+			f, err := load[tableState](ctx, m.cfg.Landing, tableFile(src.Schema, src.Name))
+			if err != nil {
+				return err
+			}
+			return f.change(ctx, func(s *tableState) { *s = firstState(m.run, src, point) })
+		})
+	}
+	return g.Wait()
+}
+
+func firstState(run string, src postgres.Table, point landing.LSN) tableState {
+	s := tableState{Run: run, Schema: src.Schema, Name: src.Name, OID: src.OID, Filenode: src.Relfilenode, Generation: 1,
+		Phase: phaseSnapshot, Columns: columnsOf(src), Key: keyOf(src), Position: landing.Position{CommitLSN: point - 1, Complete: true}}
+	if why := obstacle(src); why != "" {
+		s.Phase, s.Reason = phaseParked, why
+	}
+	return s
+}
+
+// obstacle says why a table can't be mirrored, or "".
+func obstacle(src postgres.Table) string {
+	switch {
+	case src.Obstacle != "":
+		return src.Obstacle
+	case len(src.Key) == 0:
+		return "it has no key (no primary key, no replica identity index): mirroring such tables is not built yet"
+	}
+	return ""
+}
+
+func columnsOf(src postgres.Table) []columnState {
+	var out []columnState
+	for _, c := range src.Columns {
+		if c.Mirrored() {
+			out = append(out, columnState{c.Name, c.Attnum, c.TypeName, c.Type.String()})
+		}
+	}
+	return out
+}
+
+func keyOf(src postgres.Table) []string {
+	var out []string
+	s := src.MirrorSchema()
+	for _, k := range s.Key {
+		out = append(out, s.Fields[k].Name)
+	}
+	return out
+}
+
+// openTables takes over every table that has state: it publishes what an earlier
+// attempt had given a number to, and then makes the state ours, so that the
+// earlier attempt, should it still live, can write no more.
+func (m *mirror) openTables(ctx context.Context) error {
+	sql, err := m.cfg.Source.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer sql.Close(context.WithoutCancel(ctx))
+	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications)
+	if err != nil {
+		return err
+	}
+	files, err := tableFiles(ctx, m.cfg.Landing)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(m.cfg.Workers)
+	for _, name := range files {
+		g.Go(func() error {
+			t, err := m.openTable(gctx, name, published)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			m.tables[t.state.value.OID] = t
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	m.tellUnknown(published)
+	return nil
+}
+
+func (m *mirror) openTable(ctx context.Context, name string, published []postgres.Table) (*table, error) {
+	for {
+		f, err := load[tableState](ctx, m.cfg.Landing, name)
+		if err != nil {
+			return nil, err
+		}
+		t := &table{m: m, state: f, generation: f.value.Generation, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
+		reason, err := t.settle(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if reason == "" {
+			reason = t.bind(published)
+		}
+		err = f.change(ctx, func(s *tableState) {
+			s.Run, s.Staged = m.run, nil
+			if reason != "" && s.Phase != phaseParked {
+				s.Phase, s.Reason = phaseParked, reason
+			}
+		})
+		var fault *Fault
+		if errors.As(err, &fault) && fault.Code == "Fenced" && ctx.Err() == nil && m.stillOurs(ctx) {
+			continue // the earlier attempt wrote once more before it noticed us: look again
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.position, t.parked = f.value.Position, f.value.Phase == phaseParked
+		if t.parked {
+			m.emit(Event{Kind: Parked, Table: f.value.Schema + "." + f.value.Name, Reason: f.value.Reason})
+			return t, nil
+		}
+		if err := t.w.Discard(ctx, ""); err != nil {
+			return nil, err
+		}
+		return t, t.arm(ctx)
+	}
+}
+
+// stillOurs reports whether the mirror's own file still names this attempt. Then
+// a changed table file was the last write of the one before.
+func (m *mirror) stillOurs(ctx context.Context) bool {
+	f, err := load[mirrorState](ctx, m.cfg.Landing, mirrorFile)
+	return err == nil && f.value.Run == m.run
+}
+
+// settle publishes the file that the state has given a number to. It returns why
+// the table has to be parked, or "".
+func (t *table) settle(ctx context.Context) (reason string, err error) {
+	s := t.state.value
+	if s.Staged == nil || s.Phase == phaseParked {
+		return "", nil
+	}
+	err = t.w.Publish(ctx, *s.Staged, s.Number)
+	if errors.Is(err, landing.ErrTaken) || errors.Is(err, landing.ErrFolderGone) {
+		return err.Error(), nil
+	}
+	return "", err
+}
+
+// bind finds the table in the catalog and compares it with the state. It returns
+// why the table has to be parked, or "".
+func (t *table) bind(published []postgres.Table) string {
+	s := t.state.value
+	i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.OID == s.OID })
+	if i < 0 {
+		return "it is no longer published, or was dropped or made again"
+	}
+	src := published[i]
+	switch {
+	case src.Schema != s.Schema || src.Name != s.Name:
+		return fmt.Sprintf("it was renamed to %s", src.String())
+	case obstacle(src) != "":
+		return obstacle(src)
+	case !slices.Equal(columnsOf(src), s.Columns) || !slices.Equal(keyOf(src), s.Key):
+		return "its columns or its key have changed: following that is not built yet"
+	}
+	dec, err := postgres.NewDecoder(&src)
+	if err != nil {
+		return err.Error()
+	}
+	t.src, t.dec, t.schema = src, dec, src.MirrorSchema()
+	t.old = batch.New(t.schema, false)
+	return ""
+}
+
+// tellUnknown names the published tables that were not there when the mirror was
+// made.
+func (m *mirror) tellUnknown(published []postgres.Table) {
+	for _, src := range published {
+		if m.tables[src.OID] == nil {
+			m.emit(Event{Kind: NotMirrored, Table: src.String(), Reason: "it was published after the mirror was made: adding tables to a running mirror is not built yet"})
+		}
+	}
+}
+
+// park gives a table up, durably. The others go on.
+func (t *table) park(ctx context.Context, reason string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state.value.Phase == phaseParked {
+		return nil
+	}
+	if err := t.state.change(ctx, func(s *tableState) { s.Phase, s.Reason = phaseParked, reason }); err != nil {
+		return err
+	}
+	t.m.emit(Event{Kind: Parked, Table: t.String(), Reason: reason})
+	return nil
+}
