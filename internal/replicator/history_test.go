@@ -1,0 +1,173 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/delta"
+	"github.com/pgmirror/pgmirror/internal/landing"
+)
+
+// model is what a table holds, by Fabric's rules, after each file.
+type model struct {
+	rows   map[int64][]string
+	states [][]string // after file n; nil where no commit may stand
+}
+
+func (m *model) apply(marked, complete bool, rows []row) {
+	for _, r := range rows {
+		marker := r.marker
+		if !marked {
+			marker = batch.Insert
+		}
+		if marker != batch.Insert {
+			delete(m.rows, r.id)
+		}
+		if marker != batch.Delete {
+			m.rows[r.id] = append(m.rows[r.id], r.text())
+		}
+	}
+	if !complete {
+		m.states = append(m.states, nil)
+		return
+	}
+	all := []string{}
+	for _, r := range m.rows {
+		all = append(all, r...)
+	}
+	slices.Sort(all)
+	m.states = append(m.states, all)
+}
+
+func (r row) text() string {
+	s := []string{fmt.Sprint(r.id)}
+	for _, v := range r.values {
+		if v == nil {
+			v = "-"
+		}
+		s = append(s, fmt.Sprint(v))
+	}
+	return strings.TrimRight(strings.Join(s, " "), " -")
+}
+
+// history is a random life of a table.
+type history struct {
+	*zone
+	model
+	t    *rapid.T
+	r    *Replicator
+	wide bool // the third column is there
+	open bool // the last file did not end its transaction
+	lsn  landing.LSN
+}
+
+func (h *history) publishSome() {
+	marked := rapid.IntRange(0, 5).Draw(h.t, "marked") > 0
+	complete := rapid.IntRange(0, 3).Draw(h.t, "complete") > 0
+	var rows []row
+	for range rapid.IntRange(0, 12).Draw(h.t, "rows") {
+		r := row{marker: rapid.SampledFrom([]int32{0, 1, 2, 2, 4, 4, 4}).Draw(h.t, "marker"), id: rapid.Int64Range(0, 25).Draw(h.t, "id")}
+		r.values = []any{rapid.SampledFrom([]any{nil, "x", strings.Repeat("long ", 30) + "!"}).Draw(h.t, "name")}
+		if h.wide {
+			r.values = append(r.values, rapid.SampledFrom([]any{nil, int64(1), int64(-7)}).Draw(h.t, "n"))
+		}
+		rows = append(rows, r)
+	}
+	if !h.open {
+		h.lsn += 8
+	}
+	h.open = !complete
+	meta := part(h.lsn, int64(len(rows)), complete)
+	if complete && rapid.Bool().Draw(h.t, "plain") {
+		meta = nil
+	}
+	h.publish(marked, meta, rows...)
+	h.model.apply(marked, complete, rows)
+}
+
+// check compares every version with the model.
+func (h *history) check() {
+	newest, err := delta.Open(context.Background(), h.table(), -1)
+	if err != nil {
+		return // no table yet
+	}
+	for v := newest.Version; v >= 0; v-- {
+		s, err := delta.Open(context.Background(), h.table(), v)
+		if err != nil {
+			h.Fatal(err)
+		}
+		n := int64(0)
+		for _, x := range s.Txns {
+			n = x
+		}
+		want := []string{}
+		if n > 0 {
+			if want = h.states[n-1]; want == nil {
+				h.Fatalf("version %d ends with file %d, inside a transaction", v, n)
+			}
+		}
+		if diff := cmp.Diff(want, h.scan(s)); diff != "" {
+			h.Fatalf("version %d, file %d (-want +got):\n%s", v, n, diff)
+		}
+	}
+}
+
+// TestRandomHistories compares tables with a model, at every version, through
+// restarts, writes that are cut and columns that come.
+func TestRandomHistories(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		dir, err := os.MkdirTemp("", "history")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		cow := rapid.Bool().Draw(t, "copy on write")
+		h := &history{zone: newZone(t, dir, cow), t: t, model: model{rows: map[int64][]string{}}}
+		h.config.FileBytes = rapid.SampledFrom([]int64{300, 2000, 1 << 20}).Draw(t, "file bytes")
+		h.metadata("id")
+		h.r = New(h.config)
+		t.Repeat(map[string]func(*rapid.T){
+			"publish":  func(t *rapid.T) { h.t = t; h.publishSome() },
+			"publish2": func(t *rapid.T) { h.t = t; h.publishSome() },
+			"round": func(t *rapid.T) {
+				if s := h.round(h.r); s.Error != "" {
+					t.Fatal(s.Error)
+				}
+			},
+			"restart": func(t *rapid.T) { h.r = New(h.config) },
+			"cut": func(t *rapid.T) {
+				p := &power{left: rapid.IntRange(0, 8).Draw(t, "writes"), how: rapid.IntRange(before, after).Draw(t, "how")}
+				c := h.config
+				c.Landing, c.Tables = cutStore{h.landing, p}, cutStore{h.lake, p}
+				_ = New(c).Once(context.Background()) // the cut is an error somewhere, or too late
+				h.r = New(h.config)
+			},
+			"column": func(t *rapid.T) {
+				if h.wide {
+					t.Skip("there already")
+				}
+				h.wide = true
+				h.fields = append(h.fields, batch.Field{Name: "n", Type: batch.Type{Kind: batch.Int64}})
+			},
+		})
+		if h.open { // end the transaction
+			h.publish(true, part(h.lsn, 99, true))
+			h.model.apply(true, true, nil)
+		}
+		if h.n == 0 {
+			return
+		}
+		if s := h.round(h.r); s.Error != "" || s.LastFile != h.n {
+			t.Fatalf("got %+v, want file %d", s, h.n)
+		}
+		h.check()
+	})
+}
