@@ -1,0 +1,32 @@
+package emulator
+
+import "net/http"
+
+func (f *fabric) listWorkspaces(c *call) (reply, error) {
+	all := []map[string]any{}
+	f.state.look(func(s *state) {
+		for _, w := range s.Workspaces {
+			all = append(all, workspaceBody(w))
+		}
+	})
+	return list(f, c, "value", all)
+}
+
+func (f *fabric) getWorkspace(c *call) (reply, error) {
+	var body map[string]any
+	err := f.state.read(func(s *state) error {
+		w, err := s.workspace(c.vars["workspace"])
+		if err != nil {
+			return err
+		}
+		body = workspaceBody(w)
+		body["capacityAssignmentProgress"] = "Completed"
+		body["oneLakeEndpoints"] = map[string]any{"dfsEndpoint": f.dfs, "blobEndpoint": f.blob}
+		return nil
+	})
+	return reply{http.StatusOK, body}, err
+}
+
+func workspaceBody(w *workspaceState) map[string]any {
+	return map[string]any{"id": w.ID, "displayName": w.Name, "description": w.Description, "type": "Workspace", "capacityId": w.Capacity}
+}

@@ -1,0 +1,410 @@
+package emulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// NativeSource is what Options.Native mirrors: the tables that native mirroring
+// takes, under the connection's own credentials. The publication is there and
+// publishes exactly Tables; the slot is not, or was made by an earlier call.
+type NativeSource struct {
+	Host                     string
+	Port                     int
+	Database, User, Password string
+	CAPEM                    []byte      // signs the server's certificate
+	Tables                   []string    // "schema.table", ordered
+	Landing                  store.Store // the item's Files/LandingZone
+	Slot, Publication        string
+}
+
+// tableState is what native mirroring decided about a table.
+type tableState struct {
+	schema, name string
+	code, text   string // "" is mirrored
+	wholeRow     bool   // no key: its whole row identifies it
+	unique       bool   // no primary key, but a unique index
+}
+
+// nativeRecheck is how often a native mirror that can't run looks again.
+const nativeRecheck = 5 * time.Second
+
+// maxNativeTables is the older, lower one of two documented limits.
+const maxNativeTables = 500
+
+// errNotPermitted says that the service may not mirror (yet): it then says
+// Running and moves no data, as the real one does.
+var errNotPermitted = errors.New("native mirroring is not permitted")
+
+// native feeds the landing zone of a native mirror, as azure_cdc does, whenever
+// it may. It looks again after every change that bears on it.
+func (m *mirrors) native(ctx context.Context, id string, r *run) {
+	pause := retryLeast
+	for ctx.Err() == nil {
+		edge := m.nextEdge()
+		began := time.Now()
+		err := m.nativeOnce(ctx, id, r, edge)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > retryMost {
+			pause = retryLeast
+		}
+		wait := nativeRecheck
+		if err != nil && !errors.Is(err, errNotPermitted) {
+			m.log.Warn("native mirror stopped", "item", id, "error", err)
+			wait, pause = pause, min(2*pause, retryMost)
+		}
+		awaitEdge(ctx, edge, wait)
+	}
+}
+
+func awaitEdge(ctx context.Context, edge <-chan struct{}, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-edge:
+	case <-timer.C:
+	}
+}
+
+// nativeOnce mirrors until an edge, an error or the end.
+func (m *mirrors) nativeOnce(ctx context.Context, id string, r *run, edge <-chan struct{}) error {
+	it := m.copyItem(id)
+	l, err := m.permitted(&it)
+	if err != nil {
+		r.decide(string(it.Definition), nil)
+		return err
+	}
+	decided, err := m.decide(ctx, &it, l)
+	if err != nil {
+		return err
+	}
+	r.decide(string(it.Definition), decided)
+	source, err := m.source(ctx, &it, l, decided)
+	if err != nil || len(source.Tables) == 0 {
+		return err
+	}
+	if m.o.Native == nil {
+		return errors.New("this emulator was started without a native mirror")
+	}
+	return m.feed(ctx, edge, source, func() bool { return m.stillSo(id, l) })
+}
+
+// feed runs the native mirror and ends it when what it depends on changed.
+func (m *mirrors) feed(ctx context.Context, edge <-chan struct{}, source NativeSource, stillSo func() bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- m.o.Native(ctx, source) }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-edge:
+			edge = m.nextEdge()
+			if !stillSo() {
+				cancel()
+				return <-done
+			}
+		}
+	}
+}
+
+func (m *mirrors) stillSo(id string, l login) bool {
+	it := m.copyItem(id)
+	now, err := m.permitted(&it)
+	return err == nil && now == l && !m.redefined(id, &it)
+}
+
+// redefined says whether the tables that are asked for changed since the run's
+// last decision.
+func (m *mirrors) redefined(id string, it *itemState) bool {
+	m.mu.Lock()
+	r := m.runs[id]
+	m.mu.Unlock()
+	if r == nil {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.definition != string(it.Definition)
+}
+
+// decide keeps what was decided, and by which definition.
+func (r *run) decide(definition string, tables []tableState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.decided, r.definition = tables, definition
+}
+
+// permitted says how the service signs in, or why it mirrors nothing: mirroring
+// is off, the database isn't listed, or the server's identity may not write into
+// the workspace.
+func (m *mirrors) permitted(it *itemState) (l login, err error) {
+	src := it.source()
+	var cn connectionState
+	err = m.state.read(func(s *state) error {
+		found, err := s.connection(strings.ToLower(src.Connection))
+		if err != nil {
+			return errNotPermitted
+		}
+		cn = *found
+		w, err := s.workspace(it.Workspace)
+		if err != nil {
+			return errNotPermitted
+		}
+		db := firstNonEmpty(src.Database, cn.Parameters["database"])
+		on := s.Server.Params["azure.fabric_mirror_enabled"] == "on" && slices.Contains(databaseList(s.Server.Params["azure.mirror_databases"]), db)
+		if !on || !w.mayWrite(s.Server.Principal) {
+			return errNotPermitted
+		}
+		cn.Parameters = map[string]string{"server": cn.Parameters["server"], "database": db}
+		return nil
+	})
+	if err != nil {
+		return l, err
+	}
+	l, e := m.login(&cn)
+	if e != nil {
+		return l, fmt.Errorf("%w: %w", errNotPermitted, e)
+	}
+	return l, nil
+}
+
+// decide judges every table as azure_cdc does, signed in as the connection does.
+func (m *mirrors) decide(ctx context.Context, it *itemState, l login) ([]tableState, error) {
+	conn, err := m.db.connect(ctx, l)
+	if err != nil {
+		return nil, fmt.Errorf("sign in as the connection does: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	rows, err := conn.Query(ctx, `SELECT s.table_schema, s.table_name, d->>'status', d->>'status_code', d->'details'->>'message'
+	  FROM azure_cdc.get_all_tables_mirror_status() s, jsonb_array_elements(s.mirroring_data) d ORDER BY 1, 2, 4`)
+	if err != nil {
+		return nil, fmt.Errorf("judge the tables: %w", err)
+	}
+	var all []tableState
+	var schema, name, status, code, text string
+	_, err = pgx.ForEachRow(rows, []any{&schema, &name, &status, &code, &text}, func() error {
+		if n := len(all); n == 0 || all[n-1].schema != schema || all[n-1].name != name {
+			all = append(all, tableState{schema: schema, name: name})
+		}
+		m.judge(&all[len(all)-1], status, code, text)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("judge the tables: %w", err)
+	}
+	return mounted(all, it.parsed().Properties.MountedTables), nil
+}
+
+// judge adds one finding to a table. Without native limits the types and names
+// that the service refuses are taken.
+func (m *mirrors) judge(t *tableState, status, code, text string) {
+	switch {
+	case code == "NO_INDEX_FULL_IDENTITY":
+		t.wholeRow = true
+	case code == "HAS_UNIQUE_INDEX":
+		t.unique = true
+	case status == "ERROR" && t.code == "" && !(m.o.WithoutNativeLimits && limits[code]):
+		t.code, t.text = code, text
+	}
+}
+
+// limits are the refusals that Options.WithoutNativeLimits lifts.
+var limits = map[string]bool{"UNSUPPORTED_DATA_TYPE": true, "FORBIDDEN_CHARS_IN_COLUMN_NAME": true, "FORBIDDEN_CHARS_IN_TABLE_NAME": true}
+
+// mounted leaves what the definition asks for. Without a list that is every table
+// that can be mirrored, cut at the limit; a listed one that can't be is shown as
+// failed.
+func mounted(all []tableState, wanted *[]mountedTable) []tableState {
+	if wanted == nil {
+		all = slices.DeleteFunc(all, func(t tableState) bool { return t.code != "" })
+		return all[:min(len(all), maxNativeTables)]
+	}
+	out := []tableState{}
+	for _, w := range *wanted {
+		want := w.Source.TypeProperties
+		schemaThere := false
+		i := slices.IndexFunc(all, func(t tableState) bool {
+			schemaThere = schemaThere || t.schema == want.Schema
+			return t.schema == want.Schema && t.name == want.Table
+		})
+		switch {
+		case i >= 0:
+			out = append(out, all[i])
+		case schemaThere:
+			out = append(out, tableState{schema: want.Schema, name: want.Table, code: "TABLE_DOES_NOT_EXIST",
+				text: fmt.Sprintf("In schema %s, table %s does not exist.", want.Schema, want.Table)})
+		default:
+			out = append(out, tableState{schema: want.Schema, name: want.Table, code: "SCHEMA_DOES_NOT_EXIST",
+				text: fmt.Sprintf("Schema %s does not exist", want.Schema)})
+		}
+	}
+	return out
+}
+
+// source makes ready what the mirror reads from: replica identities and a
+// publication, as the connection's user, and the entry among azure_cdc's tracked
+// publications.
+func (m *mirrors) source(ctx context.Context, it *itemState, l login, decided []tableState) (NativeSource, error) {
+	name := slotName(it)
+	root, err := store.OpenDir(m.folder(it))
+	if err != nil {
+		return NativeSource{}, fmt.Errorf("open the item's folder: %w", err)
+	}
+	src := NativeSource{Host: l.host, Port: l.port, Database: l.db, User: l.user, Password: l.password, CAPEM: m.db.ca.pem,
+		Landing: store.Sub(root, landingZone), Slot: name, Publication: name}
+	var taken []tableState
+	for _, t := range decided {
+		if t.code == "" {
+			taken = append(taken, t)
+			src.Tables = append(src.Tables, t.schema+"."+t.name)
+		}
+	}
+	if len(taken) == 0 {
+		return src, nil
+	}
+	if err := m.publish(ctx, l, name, taken); err != nil {
+		return src, err
+	}
+	return src, m.track(ctx, it, l.db, name)
+}
+
+// slotName is the name of an item's slot and publication.
+func slotName(it *itemState) string {
+	return "azure_cdc_" + strings.ReplaceAll(it.ID, "-", "_")
+}
+
+// publish sets the publication to exactly the tables taken.
+func (m *mirrors) publish(ctx context.Context, l login, name string, taken []tableState) error {
+	conn, err := m.db.connect(ctx, l)
+	if err != nil {
+		return fmt.Errorf("sign in as the connection does: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		for _, t := range taken {
+			if err := identify(ctx, tx, t); err != nil {
+				return err
+			}
+		}
+		return setPublication(ctx, tx, name, taken)
+	})
+	if err != nil {
+		return fmt.Errorf("publish the tables: %w", err)
+	}
+	return nil
+}
+
+// identify sees to it that the table's updates can be published without ever
+// being refused: by its unique index, or else by whole rows.
+func identify(ctx context.Context, tx pgx.Tx, t tableState) error {
+	if !t.unique && !t.wholeRow {
+		return nil
+	}
+	table := pgx.Identifier{t.schema, t.name}.Sanitize()
+	var identity string
+	err := tx.QueryRow(ctx, `SELECT relreplident::text FROM pg_class WHERE oid = $1::regclass`, table).Scan(&identity)
+	if err != nil || identity == "f" || identity == "i" {
+		return err
+	}
+	clause := "FULL"
+	if t.unique {
+		var index string
+		err := tx.QueryRow(ctx, `SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+		  WHERE i.indrelid = $1::regclass AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+		    AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull)
+		  ORDER BY i.indexrelid LIMIT 1`, table).Scan(&index)
+		if err != nil {
+			return err
+		}
+		clause = "USING INDEX " + pgx.Identifier{index}.Sanitize()
+	}
+	_, err = tx.Exec(ctx, "ALTER TABLE "+table+" REPLICA IDENTITY "+clause)
+	return err
+}
+
+func setPublication(ctx context.Context, tx pgx.Tx, name string, taken []tableState) error {
+	var there bool
+	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1)`, name).Scan(&there); err != nil {
+		return err
+	}
+	tables := make([]string, len(taken))
+	for i, t := range taken {
+		tables[i] = pgx.Identifier{t.schema, t.name}.Sanitize()
+	}
+	verb, set := "CREATE PUBLICATION ", " FOR TABLE "
+	if there {
+		verb, set = "ALTER PUBLICATION ", " SET TABLE "
+	}
+	_, err := tx.Exec(ctx, verb+pgx.Identifier{name}.Sanitize()+set+strings.Join(tables, ", "))
+	return err
+}
+
+// track shows the publication in azure_cdc's catalog.
+func (m *mirrors) track(ctx context.Context, it *itemState, db, name string) error {
+	return m.db.with(ctx, db, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `INSERT INTO azure_cdc.publications
+		    (publication_id, publication_name, destination_path, active, snapshot_done, generation_id, stream_start_time)
+		  SELECT oid, pubname, $2, true, false, $3, now() FROM pg_publication WHERE pubname = $1
+		  ON CONFLICT (publication_id) DO UPDATE SET active = true, generation_id = excluded.generation_id`,
+			name, "/"+it.Workspace+"/"+it.ID+"/"+landingZone, it.Generation)
+		if err != nil {
+			return fmt.Errorf("track the publication: %w", err)
+		}
+		return nil
+	})
+}
+
+// forgetTimeout bounds the clean-up after a stop.
+const forgetTimeout = 30 * time.Second
+
+// forget removes what a stopped mirror kept at the source: its slot, which would
+// hold the log back for ever, and its publication.
+func (m *mirrors) forget(ctx context.Context, it *itemState) {
+	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
+	defer cancel()
+	db := it.source().Database
+	if cn := m.connectionOf(it); db == "" && cn != nil {
+		db = cn.Parameters["database"]
+	}
+	err := m.db.with(ctx, db, func(conn *pgx.Conn) error { return forgetSource(ctx, conn, slotName(it)) })
+	if err != nil {
+		m.log.Warn("cannot clean up at the source", "item", it.ID, "slot", slotName(it), "error", err)
+	}
+}
+
+func forgetSource(ctx context.Context, conn *pgx.Conn, name string) error {
+	for _, sql := range []string{
+		`SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = $1 AND active`,
+		`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1`,
+		`DELETE FROM azure_cdc.publications WHERE publication_name = $1`,
+	} {
+		if _, err := conn.Exec(ctx, sql, name); err != nil {
+			return err
+		}
+	}
+	_, err := conn.Exec(ctx, "DROP PUBLICATION IF EXISTS "+pgx.Identifier{name}.Sanitize())
+	return err
+}
+
+func (m *mirrors) connectionOf(it *itemState) (cn *connectionState) {
+	m.state.look(func(s *state) {
+		if found, err := s.connection(strings.ToLower(it.source().Connection)); err == nil {
+			c := *found
+			cn = &c
+		}
+	})
+	return cn
+}

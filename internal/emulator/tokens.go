@@ -1,0 +1,80 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// The audiences that the emulated services accept, one each, as in the real
+// cloud (scope minus "/.default").
+const (
+	audienceFabric  = "https://api.fabric.microsoft.com"
+	audienceARM     = "https://management.azure.com"
+	audienceVault   = "https://vault.azure.net"
+	audienceStorage = "https://storage.azure.com"
+)
+
+// token is one bearer token that the emulator gave out. It says nothing by
+// itself: what it is for and until when stands here.
+type token struct {
+	Value    string    `json:"value"`
+	Audience string    `json:"audience"`
+	Expires  time.Time `json:"expires"`
+}
+
+// tokens is what may sign in, looked up in constant time per token.
+type tokens []token
+
+// How a request's token was refused.
+type refusal string
+
+const (
+	refusedNone     refusal = ""
+	refusedMissing  refusal = "missing"
+	refusedUnknown  refusal = "unknown"
+	refusedAudience refusal = "audience"
+	refusedExpired  refusal = "expired"
+)
+
+func mint(audience string, expires time.Time) token {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return token{Value: "emu_" + base64.RawURLEncoding.EncodeToString(b), Audience: audience, Expires: expires}
+}
+
+// check judges the Authorization header of r for one audience.
+func (ts tokens) check(r *http.Request, audience string, now time.Time) (found token, why refusal) {
+	scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || value == "" {
+		return token{}, refusedMissing
+	}
+	for _, t := range ts {
+		if subtle.ConstantTimeCompare([]byte(t.Value), []byte(value)) == 1 {
+			return t, t.judge(audience, now)
+		}
+	}
+	return token{}, refusedUnknown
+}
+
+func (t token) judge(audience string, now time.Time) refusal {
+	switch {
+	case t.Audience != audience:
+		return refusedAudience
+	case !now.Before(t.Expires):
+		return refusedExpired
+	}
+	return refusedNone
+}
+
+func (ts tokens) value(audience string) string {
+	for _, t := range ts {
+		if t.Audience == audience {
+			return t.Value
+		}
+	}
+	return ""
+}
