@@ -118,13 +118,13 @@ func (c *Config) checkServer(refuse refuse) {
 		refuse("server.database", "missing")
 	}
 	switch c.Server.SSLMode {
-	case "verify-full", "verify-ca":
+	case "verify-full":
 	case "disable":
 		if c.Server.Host != "" && !Loopback(c.Server.Host) && !strings.HasPrefix(c.Server.Host, "/") {
 			refuse("server.sslMode", "disable is for servers on this machine only")
 		}
 	default:
-		refuse("server.sslMode", "%q is none of verify-full, verify-ca, disable", c.Server.SSLMode)
+		refuse("server.sslMode", "%q is neither verify-full nor disable", c.Server.SSLMode)
 	}
 }
 

@@ -1,0 +1,86 @@
+package setup
+
+import (
+	"maps"
+	"slices"
+)
+
+// Explanation is what a code means, and what to do about it.
+type Explanation struct {
+	Code     string
+	Sentence string // what is wrong
+	Remedy   string // what to do, and why
+	Next     string // one command to type; "" when the finding's hint says it better
+}
+
+// Explain looks a code up.
+func Explain(code string) (Explanation, bool) {
+	x, ok := codes[code]
+	x.Code = code
+	return x, ok
+}
+
+// Codes are all codes, sorted.
+func Codes() []string { return slices.Sorted(maps.Keys(codes)) }
+
+// codes are the faults that plan and apply name. A code never changes its
+// meaning: people search for it.
+var codes = map[string]Explanation{
+	// sign-in and consent
+	"SignInNeeded":   {Sentence: "Nobody is signed in to Azure or Fabric.", Remedy: "Sign in, with the identity that may change the server, the vault and the workspace.", Next: "az login"},
+	"ConsentMissing": {Sentence: "The plan has a step that hurts, and its consent isn't given.", Remedy: "Read the plan; give the consent in the file (allow:) or on the command line.", Next: "pgmirror plan"},
+	"PlanStale":      {Sentence: "The world moved since the plan was shown.", Remedy: "Look at a new plan: apply never does more than was shown.", Next: "pgmirror plan"},
+	"TimedOut":       {Sentence: "A change was accepted but could not be seen in time.", Remedy: "Apply goes on where it stopped.", Next: "pgmirror apply"},
+
+	// the server
+	"ServerNotFound":      {Sentence: "There is no flexible server with this resource id.", Remedy: "Correct server.id, or sign in to the subscription that has it."},
+	"ServerForbidden":     {Sentence: "You may not look at the server.", Remedy: "Ask for Reader on it, and Contributor to apply."},
+	"ServerNotReady":      {Sentence: "The server is stopped or in a state in which nothing can be changed.", Remedy: "Start it, or wait until its operation is over."},
+	"ServerVersion":       {Sentence: "Mirroring needs PostgreSQL 14 or newer.", Remedy: "Upgrade the server."},
+	"ServerTier":          {Sentence: "Native mirroring isn't offered for Burstable servers.", Remedy: "Choose a General Purpose or Memory Optimized size, or mode: open."},
+	"ServerHA":            {Sentence: "Native mirroring with high availability needs PostgreSQL 17 or newer.", Remedy: "Turn high availability off, upgrade, or choose mode: open."},
+	"ServerReplica":       {Sentence: "The server is a read replica; mirroring needs the primary.", Remedy: "Give the primary's id."},
+	"ServerElastic":       {Sentence: "Native mirroring isn't offered for elastic clusters.", Remedy: "Choose mode: open."},
+	"ServerNoAdmin":       {Sentence: "The server was made without an administrator login, so that password sign-in can't be used.", Remedy: "Make a server with password authentication: it can't be added."},
+	"ServerUnreachable":   {Sentence: "The PostgreSQL server doesn't answer.", Remedy: "Check the host name, the firewall rules, and from where you connect."},
+	"ServerCertificate":   {Sentence: "The server's certificate can't be trusted.", Remedy: "Check the host name; give the authority's certificate as endpoints.caFile."},
+	"DatabaseNotFound":    {Sentence: "The server has no such database.", Remedy: "Correct server.database."},
+	"ParameterReadOnly":   {Sentence: "A server parameter is not as needed, and can't be set.", Remedy: "Choose another size or version of the server."},
+	"WALLevel":            {Sentence: "The server doesn't write the WAL that logical replication needs.", Remedy: "Set wal_level to logical where your provider lets you, and restart."},
+	"EnableFailed":        {Sentence: "Fabric mirroring is switched on, but the server isn't ready for it.", Remedy: "Open the server's page \"Fabric mirroring\" in the Azure portal and choose Prepare; then apply again."},
+	"RestartUnfinished":   {Sentence: "The server restarted, and still runs with the old value.", Remedy: "Look at the server's activity log."},
+	"EnableUnavailable":   {Sentence: "The server doesn't know Fabric mirroring.", Remedy: "Its build may be too old, or the region without it: upgrade, or choose mode: open."},
+	"PrerequisiteMissing": {Sentence: "The server's own checker says that something is missing.", Remedy: "The finding names it; most are mended by applying again."},
+	"MirrorLimit":         {Sentence: "The server mirrors as many databases as it may.", Remedy: "Raise azure_cdc.max_fabric_mirrors (at most 6), or take a database out of azure.mirror_databases."},
+
+	// secrets
+	"VaultForbidden":     {Sentence: "The vault doesn't let us read its secrets.", Remedy: "Ask for Key Vault Secrets Officer, or run from a network that the vault accepts."},
+	"VaultUnreachable":   {Sentence: "The vault doesn't answer.", Remedy: "Check its address, and from where you connect."},
+	"AdminSecretMissing": {Sentence: "The vault has no secret with the administrator's password.", Remedy: "Write the administrator's password into it."},
+	"AdminPasswordWrong": {Sentence: "The server refuses the administrator's password.", Remedy: "Write the right one into the vault: it is out of step with the server."},
+	"RoleSecretMissing":  {Sentence: "The role exists, and no store knows its password.", Remedy: "Write the role's password into the vault, or consent to a new one (reset-password)."},
+	"NoSecretStore":      {Sentence: "There is no place to keep the role's password.", Remedy: "Configure a vault, or give the password as POSTGRES_MIRROR_CONNECTION_PASSWORD."},
+	"RolePasswordWrong":  {Sentence: "The role's password in the vault is not the one that the server knows.", Remedy: "Consent to set it again from the vault (reset-password)."},
+
+	// PostgreSQL
+	"AdminRights":       {Sentence: "The administrator may not do what is needed.", Remedy: "Give it the right, or let a DBA do it; the finding has the SQL."},
+	"TableNotFound":     {Sentence: "A listed table doesn't exist.", Remedy: "Correct mirror.tables."},
+	"TableNotOwned":     {Sentence: "A listed table belongs to somebody else; native mirroring takes only tables that the mirror's role owns.", Remedy: "Consent to move it (change-owner): the former owner keeps SELECT, INSERT, UPDATE and DELETE. Or take it off the list."},
+	"TableRefused":      {Sentence: "None of the listed tables can be mirrored.", Remedy: "The plan names the reason for each; choose others, or mode: open."},
+	"AlreadyMirrored":   {Sentence: "The database is mirrored already, by a mirror that isn't ours.", Remedy: "Stop that mirror, or give its name as mirror.name."},
+	"PublicationForAll": {Sentence: "A publication of this name publishes all tables.", Remedy: "Drop it, or choose another run.publication: updates of tables without a key would be refused."},
+	"ReplicaIdentity":   {Sentence: "A table has no key, so that its updates and deletes can't be mirrored.", Remedy: "Give it a primary key, or REPLICA IDENTITY USING INDEX; else only its inserts are mirrored."},
+
+	// Fabric
+	"WorkspaceNotFound":     {Sentence: "There is no such workspace, or you have no role in it.", Remedy: "Correct workspace (the GUID in its address after /groups/), or ask for a role."},
+	"WorkspaceForbidden":    {Sentence: "You may not do this in the workspace.", Remedy: "Ask for the role Member or Admin."},
+	"WorkspaceNoCapacity":   {Sentence: "The workspace has no capacity, so that nothing can be mirrored into it.", Remedy: "Assign a Fabric capacity in the workspace's settings."},
+	"ConnectionNotFound":    {Sentence: "There is no connection with the configured id, or you may not use it.", Remedy: "Correct connection.id, or take it out and let apply make one."},
+	"ConnectionManual":      {Sentence: "The connection has to be made by hand in the portal.", Remedy: "Make it with the fields of the finding, and give its id."},
+	"ConnectionUnsupported": {Sentence: "Fabric offers no PostgreSQL connection with a password here.", Remedy: "Make the connection in the portal, and give its id."},
+	"ConnectionRefused":     {Sentence: "Fabric could not sign in to the server.", Remedy: "Check that Fabric may reach the server, and the role's password."},
+	"MirrorOtherSource":     {Sentence: "A mirrored database with this name exists and mirrors something else.", Remedy: "Choose another mirror.name."},
+	"MirrorPaused":          {Sentence: "The mirror is paused, as when its capacity is.", Remedy: "Resume the capacity; then stop and start the mirror."},
+	"MirrorStopped":         {Sentence: "The mirror was stopped; starting it copies everything again.", Remedy: "Consent to that (reseed)."},
+	"TableFailed":           {Sentence: "Fabric reports that a table failed.", Remedy: "Read its error; status shows it."},
+}

@@ -1,0 +1,56 @@
+package setup
+
+import (
+	"github.com/pgmirror/pgmirror/internal/azure"
+	"github.com/pgmirror/pgmirror/internal/fabric"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// Facts are what earlier Checks learned and later steps need. A fact that isn't
+// known, or no longer true, is zero.
+type Facts struct {
+	Server      azure.Info        // of a flexible server
+	Host        string            // of PostgreSQL
+	Static      []string          // parameters that will be set and need a restart
+	Version     int               // PostgreSQL's major version
+	Admin       bool              // the administrator can sign in
+	RoleExists  bool              //
+	RoleSignsIn bool              // with the password that the store has
+	Enabled     bool              // azure_cdc is there
+	Tables      []postgres.Table  // of the database
+	Picked      []postgres.Table  // those that are to be mirrored
+	Listed      bool              // the configuration lists tables
+	Connection  fabric.Connection //
+	Mirror      fabric.MirroredDatabase
+
+	adminPassword secret
+	rolePassword  secret
+	pending       map[string]bool // steps that have something to do
+}
+
+// note remembers whether a step has something to do.
+func (f *Facts) note(step string, todo bool) {
+	if f.pending == nil {
+		f.pending = map[string]bool{}
+	}
+	f.pending[step] = todo
+}
+
+// waitsFor is the last of some earlier steps that has something to do; "" when
+// none has.
+func (f *Facts) waitsFor(steps ...string) string {
+	last := ""
+	for _, s := range steps {
+		if f.pending[s] {
+			last = s
+		}
+	}
+	return last
+}
+
+// secret is a password that no print shows.
+type secret string
+
+func (secret) String() string               { return "(secret)" }
+func (secret) GoString() string             { return "(secret)" }
+func (secret) MarshalText() ([]byte, error) { return []byte("(secret)"), nil }

@@ -1,0 +1,144 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pgmirror/pgmirror/internal/fabric"
+)
+
+// connectionStep finds or makes the Fabric connection that native mirroring signs
+// in with. One that is found is used as it is.
+type connectionStep struct{ *Clients }
+
+func (connectionStep) Name() string { return "connection" }
+
+func (s connectionStep) Check(ctx context.Context, f *Facts) (Finding, error) {
+	f.Connection = fabric.Connection{}
+	if id := s.Config.Connection.ID; id != "" {
+		return s.given(ctx, f, id)
+	}
+	if f.Host == "" {
+		return after("server"), nil
+	}
+	all, err := s.Fabric.Connections(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	if c, ok := s.find(all); ok {
+		f.Connection = c
+		return asWanted(c.Name + " (" + c.ID + ")"), nil
+	}
+	if s.Config.Connection.Manual {
+		return blocked("ConnectionManual", s.portal(), "pgmirror apply --connection-id ID"), nil
+	}
+	if _, err := s.method(ctx); err != nil {
+		if errors.Is(err, errNoMethod) {
+			return blocked("ConnectionUnsupported", s.portal(), "pgmirror apply --connection-id ID"), nil
+		}
+		return Finding{}, err
+	}
+	return Finding{Action: Create, Reason: "ConnectionMissing", Have: "none", Want: s.Config.ConnectionName(), After: f.waitsFor("role-secret", "role", "grants")}, nil
+}
+
+func (s connectionStep) given(ctx context.Context, f *Facts, id string) (Finding, error) {
+	c, err := s.Fabric.Connection(ctx, id)
+	if fabric.IsNotFound(err) || fabric.IsForbidden(err) {
+		return blocked("ConnectionNotFound", id, "fab ls .connections"), nil
+	}
+	if err != nil {
+		return Finding{}, err
+	}
+	f.Connection = c
+	return asWanted(c.Name + " (" + c.ID + "), given"), nil
+}
+
+// find takes a connection by its name first: that is how ours is called. Another
+// one to the same server, database and gateway serves as well.
+func (s connectionStep) find(all []fabric.Connection) (fabric.Connection, bool) {
+	path := s.Config.ConnectionServer() + ";" + s.Config.Server.Database
+	for _, fits := range []func(fabric.Connection) bool{
+		func(c fabric.Connection) bool { return c.Name == s.Config.ConnectionName() },
+		func(c fabric.Connection) bool { return true },
+	} {
+		for _, c := range all {
+			if strings.Contains(strings.ToLower(c.Type), "postgresql") && strings.EqualFold(c.Path, path) &&
+				strings.EqualFold(c.GatewayID, s.Config.Connection.Gateway) && fits(c) {
+				return c, true
+			}
+		}
+	}
+	return fabric.Connection{}, false
+}
+
+// portal is what to enter where, when a person makes the connection.
+func (s connectionStep) portal() string {
+	return fmt.Sprintf("in the Fabric portal: Settings, Manage connections and gateways, New, PostgreSQL; server %s, database %s, authentication Basic, user %s, password from the secret %s",
+		s.Config.ConnectionServer(), s.Config.Server.Database, s.Config.Role.Name, s.Config.Role.Secret)
+}
+
+func (s connectionStep) Apply(ctx context.Context, f *Facts) error {
+	m, err := s.method(ctx)
+	if err != nil {
+		return err
+	}
+	m.Name, m.GatewayID = s.Config.ConnectionName(), s.Config.Connection.Gateway
+	m.Username, m.Password, m.Privacy = s.Config.Role.Name, string(f.rolePassword), "None"
+	_, err = s.Fabric.CreateConnection(ctx, m)
+	return err
+}
+
+var errNoMethod = errors.New("fabric offers no PostgreSQL connection with a password here")
+
+// method asks what Fabric supports, and fills in the address: AzurePostgreSQL
+// first, then PostgreSQL.
+func (s connectionStep) method(ctx context.Context) (fabric.NewConnection, error) {
+	types, err := s.Fabric.ConnectionTypes(ctx, s.Config.Connection.Gateway)
+	if err != nil {
+		return fabric.NewConnection{}, err
+	}
+	for _, want := range []string{"AzurePostgreSQL", "PostgreSQL"} {
+		for _, t := range types {
+			if t.Type != want || !contains(t.Credentials, "Basic") {
+				continue
+			}
+			for _, m := range t.Methods {
+				if values, ok := s.values(m); ok {
+					return fabric.NewConnection{Type: t.Type, Method: m.Name, Parameters: values, Encryption: encryption(t.Encryptions)}, nil
+				}
+			}
+		}
+	}
+	return fabric.NewConnection{}, errNoMethod
+}
+
+// values fills a creation method's parameters; ok is false when it requires one
+// that we don't know.
+func (s connectionStep) values(m fabric.CreationMethod) ([]fabric.Value, bool) {
+	var out []fabric.Value
+	for _, p := range m.Parameters {
+		switch strings.ToLower(p.Name) {
+		case "server", "host":
+			out = append(out, fabric.Value{Name: p.Name, DataType: p.DataType, Value: s.Config.ConnectionServer()})
+		case "database", "databasename":
+			out = append(out, fabric.Value{Name: p.Name, DataType: p.DataType, Value: s.Config.Server.Database})
+		default:
+			if p.Required {
+				return nil, false
+			}
+		}
+	}
+	return out, len(out) > 0
+}
+
+// encryption is the strongest that is offered.
+func encryption(offered []string) string {
+	for _, e := range []string{"Encrypted", "Any", "NotEncrypted"} {
+		if contains(offered, e) {
+			return e
+		}
+	}
+	return ""
+}

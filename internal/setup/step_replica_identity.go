@@ -1,0 +1,81 @@
+package setup
+
+import (
+	"context"
+	"strings"
+
+	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/postgres/admin"
+)
+
+// replicaIdentityStep tells which tables have no key, and by consent takes a
+// unique index as one. FULL is never set: it makes every update dearer.
+type replicaIdentityStep struct{ *Clients }
+
+func (replicaIdentityStep) Name() string { return "replica-identity" }
+
+func (s replicaIdentityStep) Check(ctx context.Context, f *Facts) (Finding, error) {
+	if !f.Admin {
+		return after("admin-login"), nil
+	}
+	offers, notes, err := s.offers(ctx, f)
+	if err != nil {
+		return Finding{}, err
+	}
+	if len(offers) == 0 || !s.Config.Allows(config.ReplicaIdentity) {
+		found := asWanted("tables without a key: " + or(subjects(notes), "none"))
+		found.Notes = notes
+		return found, nil
+	}
+	return Finding{Action: Update, Reason: "IdentityMissing", Have: subjects(notes), Want: whats(offers), Notes: notes,
+		Consent: config.ReplicaIdentity, Allowed: true}, nil
+}
+
+func (s replicaIdentityStep) Apply(ctx context.Context, f *Facts) error {
+	offers, _, err := s.offers(ctx, f)
+	if err != nil {
+		return err
+	}
+	session, err := s.asAdmin(ctx, f)
+	if err != nil {
+		return err
+	}
+	return session.Run(ctx, offers...)
+}
+
+// offers are the statements that would give keyless tables a replica identity.
+func (s replicaIdentityStep) offers(ctx context.Context, f *Facts) ([]admin.Statement, []Note, error) {
+	session, err := s.asAdmin(ctx, f)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := s.pick(ctx, f); err != nil {
+		return nil, nil, err
+	}
+	var out []admin.Statement
+	var notes []Note
+	for i := range f.Picked {
+		t := &f.Picked[i]
+		if keyed(t) {
+			continue
+		}
+		offer, index, err := session.IdentityByIndex(ctx, t.Schema, t.Name, t.Owner)
+		if err != nil {
+			return nil, nil, err
+		}
+		text := "has no key: only its inserts are mirrored"
+		if index != "" {
+			text += "; its unique index " + index + " could be its replica identity (--allow replica-identity)"
+		}
+		out, notes = append(out, offer...), append(notes, Note{"NoKey", t.String(), text})
+	}
+	return out, notes, nil
+}
+
+func subjects(notes []Note) string {
+	var out []string
+	for _, n := range notes {
+		out = append(out, n.Subject)
+	}
+	return strings.Join(out, ", ")
+}
