@@ -29,6 +29,9 @@ type entry struct {
 // stat describes what lies at a path.
 func (s *Service) stat(p string) (entry, error) {
 	fi, err := s.root.Lstat(p)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return entry{}, errNotFound // below a file
+	}
 	if err != nil {
 		return entry{}, err
 	}
@@ -182,7 +185,7 @@ func setEntry(h http.Header, e entry) {
 // find is stat with nil for nothing.
 func (s *Service) find(p string) (*entry, error) {
 	e, err := s.stat(p)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if err == errNotFound || errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
