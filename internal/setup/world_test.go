@@ -1,0 +1,250 @@
+package setup_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/emulator"
+	"github.com/pgmirror/pgmirror/internal/localpg"
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
+	"github.com/pgmirror/pgmirror/internal/mirror"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/setup"
+)
+
+// world is an emulator with a small shop that an application role owns.
+type world struct {
+	*emulator.Emulator
+	env []string
+}
+
+const shop = `
+CREATE ROLE app LOGIN PASSWORD 'app';
+GRANT CREATE ON SCHEMA public TO app;
+SET ROLE app;
+CREATE TABLE customers (id bigint PRIMARY KEY, name text NOT NULL, created timestamptz NOT NULL DEFAULT now());
+CREATE TABLE orders (id bigserial PRIMARY KEY, customer bigint REFERENCES customers, total numeric(12,2) NOT NULL);
+CREATE TABLE loose (total numeric, id int PRIMARY KEY);
+CREATE TABLE events (id bigint PRIMARY KEY, body jsonb);
+CREATE TABLE log (at timestamptz NOT NULL, line text);
+INSERT INTO customers SELECT g, 'customer ' || g FROM generate_series(1, 50) g;
+INSERT INTO orders (customer, total) SELECT g, g * 1.25 FROM generate_series(1, 50) g;
+INSERT INTO loose SELECT g * 0.5, g FROM generate_series(1, 10) g;
+INSERT INTO events VALUES (1, '{"a": 1}');
+INSERT INTO log VALUES (now(), 'hello');
+RESET ROLE`
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "setup-") // the server's user can't enter t.TempDir's parents
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	e, err := emulator.Start(t.Context(), emulator.Options{
+		Dir: dir, NoSync: true, PGBin: os.Getenv("PGMIRROR_TEST_PGBIN"), ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
+		Native: native,
+	})
+	if errors.Is(err, localpg.ErrNotFound) {
+		t.Skip("no PostgreSQL binaries: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Errorf("close the emulator: %v", err)
+		}
+	})
+	w := &world{Emulator: e}
+	for _, kv := range e.Env() {
+		w.env = append(w.env, kv.Key+"="+kv.Value)
+	}
+	w.exec(t, shop)
+	return w
+}
+
+// native does for the emulator what Fabric's engine does.
+func native(ctx context.Context, n emulator.NativeSource) error {
+	return mirror.Run(ctx, mirror.Config{
+		Source: postgres.Endpoint{Host: n.Host, Port: n.Port, Database: n.Database, User: n.User, Password: n.Password, RootCAs: n.CAPEM},
+		Slot:   n.Slot, Publications: []string{n.Publication}, Landing: n.Landing, Freshness: 20 * time.Millisecond, Workers: 1,
+	})
+}
+
+// superuser is the cluster's own, whom nothing is refused.
+func (w *world) superuser() string {
+	c := w.Cluster()
+	return c.URL(c.Superuser, c.Password, "postgres")
+}
+
+func (w *world) exec(t *testing.T, sql ...string) {
+	t.Helper()
+	localpgtest.Exec(t, w.superuser(), sql...)
+}
+
+// config reads a file as a user would have it, over the emulator's environment.
+func (w *world) config(t *testing.T, yaml string, env ...string) *config.Config {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pgmirror.yaml")
+	if err := os.WriteFile(path, []byte("name: dev\n"+yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(t.Context(), config.Options{File: path, Environ: append(slices.Clone(w.env), env...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+const nativeFile = `
+mirror:
+  tables: [public.customers, public.orders, public.loose, public.events]
+allow: [restart, change-owner]
+`
+
+const openFile = `
+mode: open
+mirror: {name: pg-mirror-open}
+`
+
+// run is a set-up that counts its writes, and may be cut at one of them.
+type run struct {
+	mu     sync.Mutex
+	writes []string
+	at     int  // cut at this write, counted from 1; 0: never
+	late   bool // after its effect
+	cancel context.CancelFunc
+}
+
+var errCut = errors.New("the process died")
+
+// write stands around every side effect. A cut ends the run's context: a dead
+// process doesn't try again.
+func (r *run) write(what string, do func() error) error {
+	r.mu.Lock()
+	r.writes = append(r.writes, what)
+	cut := len(r.writes) == r.at
+	r.mu.Unlock()
+	if cut && !r.late {
+		r.cancel()
+		return errCut
+	}
+	err := do()
+	if cut {
+		r.cancel()
+		return errCut
+	}
+	return err
+}
+
+// RoundTrip makes run an http.RoundTripper's wrapper, see transport.
+type transport struct {
+	next http.RoundTripper
+	run  *run
+}
+
+func (x transport) RoundTrip(q *http.Request) (*http.Response, error) {
+	if !isWrite(q) {
+		return x.next.RoundTrip(q)
+	}
+	var resp *http.Response
+	err := x.run.write(q.Method+" "+q.URL.Path, func() (err error) {
+		resp, err = x.next.RoundTrip(q)
+		return err
+	})
+	if err != nil && resp != nil {
+		resp.Body.Close()
+	}
+	return resp, err
+}
+
+// isWrite: Fabric asks some questions by POST.
+func isWrite(q *http.Request) bool {
+	if q.Method == http.MethodGet || q.Method == http.MethodHead {
+		return false
+	}
+	for _, read := range []string{"/getDefinition", "/getMirroringStatus", "/getTablesMirroringStatus"} {
+		if strings.HasSuffix(q.URL.Path, read) {
+			return false
+		}
+	}
+	return true
+}
+
+// plan looks once.
+func plan(t *testing.T, cfg *config.Config) []setup.Finding {
+	t.Helper()
+	c, err := setup.NewClients(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	found, err := setup.Plan(t.Context(), setup.Steps(c), &setup.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// apply plans and applies, as a command does.
+func (r *run) apply(t *testing.T, cfg *config.Config) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	r.cancel = cancel
+	c, err := setup.NewClients(ctx, cfg, setup.WithCut(r.write), setup.WithTransport(func(next http.RoundTripper) http.RoundTripper { return transport{next, r} }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	var facts setup.Facts
+	steps := setup.Steps(c)
+	approved, err := setup.Plan(ctx, steps, &facts)
+	if err != nil {
+		return err
+	}
+	return setup.Apply(ctx, steps, &facts, approved, func(setup.Event) {})
+}
+
+func mustApply(t *testing.T, cfg *config.Config) []string {
+	t.Helper()
+	r := &run{}
+	if err := r.apply(t, cfg); err != nil {
+		t.Fatalf("apply: %v (code %s, hint %s)", err, setup.Code(err), setup.Hint(err))
+	}
+	return r.writes
+}
+
+func find(t *testing.T, plan []setup.Finding, step string) setup.Finding {
+	t.Helper()
+	for _, f := range plan {
+		if f.Step == step {
+			return f
+		}
+	}
+	t.Fatalf("no step %s", step)
+	return setup.Finding{}
+}
+
+// clean fails unless every step has nothing to do.
+func clean(t *testing.T, plan []setup.Finding) {
+	t.Helper()
+	for _, f := range plan {
+		if f.Action != setup.None {
+			t.Errorf("%s: %s (%s): have %s, want %s, after %s", f.Step, f.Action, f.Reason, f.Have, f.Want, f.After)
+		}
+	}
+}
