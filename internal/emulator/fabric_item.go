@@ -133,19 +133,21 @@ func (s *state) itemNameTaken(workspace, kind, name, except string) bool {
 // deleteItem removes a mirrored database with its mirror, its SQL endpoint and
 // its files. The endpoint cannot go alone.
 func (f *fabric) deleteItem(c *call) (reply, error) {
-	err := f.state.read(func(s *state) error { _, err := f.mirrorItem(s, c); return err })
+	var gone itemState
+	err := f.state.change(func(s *state) error {
+		it, err := f.mirrorItem(s, c)
+		if err != nil {
+			return err
+		}
+		gone = *it
+		s.Items = slices.DeleteFunc(s.Items, func(it *itemState) bool { return it.ID == gone.ID || it.Parent == gone.ID })
+		return nil
+	})
 	if err != nil {
 		return reply{}, err
 	}
-	id := c.vars["item"]
-	if err := f.mirrors.drop(c.Context(), id); err != nil {
-		return reply{}, err
-	}
-	err = f.state.change(func(s *state) error {
-		s.Items = slices.DeleteFunc(s.Items, func(it *itemState) bool { return it.ID == id || it.Parent == id })
-		return nil
-	})
-	return reply{status: http.StatusOK}, err
+	// A crash before this leaves files that nobody can reach.
+	return reply{status: http.StatusOK}, f.mirrors.drop(&gone)
 }
 
 // itemConnections lists the connections of a native mirror; an open one has none.

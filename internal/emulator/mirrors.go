@@ -139,34 +139,20 @@ func (m *mirrors) stop(id string) error {
 	return nil
 }
 
-// drop ends a mirror for good and removes its files.
-func (m *mirrors) drop(ctx context.Context, id string) error {
-	if err := m.stop(id); err != nil {
-		return err
-	}
+// drop ends the mirror of an item that was deleted and removes its files.
+func (m *mirrors) drop(it *itemState) error {
 	m.mu.Lock()
-	r := m.runs[id]
+	r := m.runs[it.ID]
+	delete(m.runs, it.ID)
 	m.mu.Unlock()
 	if r != nil {
-		select {
-		case <-r.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		r.end()
+		<-r.done
 	}
-	var dir string
-	m.state.look(func(s *state) {
-		if it := s.item(id); it != nil {
-			dir = m.folder(it)
-		}
-	})
-	if dir == "" {
-		return nil
+	if err := os.RemoveAll(m.folder(it)); err != nil {
+		return fmt.Errorf("remove the files of an item: %w", err)
 	}
-	m.mu.Lock()
-	delete(m.runs, id)
-	m.mu.Unlock()
-	return os.RemoveAll(dir)
+	return nil
 }
 
 func (m *mirrors) alive(id string) bool {
@@ -269,6 +255,7 @@ func (m *mirrors) clear(ctx context.Context, root store.Store, it *itemState) er
 	dirs := []string{tablesDir}
 	if it.parsed().Properties.Source.Type == nativeSource {
 		dirs = append(dirs, landingZone)
+		m.forget(ctx, it) // again: the emulator may have died before it was done
 	}
 	for _, dir := range dirs {
 		list, err := root.List(ctx, dir)

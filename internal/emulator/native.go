@@ -389,13 +389,19 @@ func forgetSource(ctx context.Context, conn *pgx.Conn, name string) error {
 	for _, sql := range []string{
 		`SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = $1 AND active`,
 		`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1`,
-		`DELETE FROM azure_cdc.publications WHERE publication_name = $1`,
 	} {
 		if _, err := conn.Exec(ctx, sql, name); err != nil {
 			return err
 		}
 	}
-	_, err := conn.Exec(ctx, "DROP PUBLICATION IF EXISTS "+pgx.Identifier{name}.Sanitize())
+	if _, err := conn.Exec(ctx, "DROP PUBLICATION IF EXISTS "+pgx.Identifier{name}.Sanitize()); err != nil {
+		return err
+	}
+	var tracked bool
+	if err := conn.QueryRow(ctx, `SELECT to_regclass('azure_cdc.publications') IS NOT NULL`).Scan(&tracked); err != nil || !tracked {
+		return err
+	}
+	_, err := conn.Exec(ctx, `DELETE FROM azure_cdc.publications WHERE publication_name = $1`, name)
 	return err
 }
 
