@@ -1,0 +1,47 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+)
+
+// readMirror calls fn with the rows of a version of the mirror, each valid until
+// the next.
+func (c *comparison) readMirror(ctx context.Context, m mirrorTable, fn func(*row) error) error {
+	r := &mirrorRows{plan: c.plan, fn: fn}
+	if err := m.scan(ctx, c.plan.fields, r.batch); err != nil {
+		return fmt.Errorf("read the mirror: %w", err)
+	}
+	return nil
+}
+
+type mirrorRows struct {
+	plan  *plan
+	fn    func(*row) error
+	row   row
+	canon []byte
+}
+
+func (m *mirrorRows) batch(b *batch.Batch, live []int32) error {
+	for _, i := range live {
+		m.row.reset()
+		for _, col := range m.plan.columns {
+			m.value(col, b, int(i))
+		}
+		if err := m.fn(&m.row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *mirrorRows) value(col *column, b *batch.Batch, i int) {
+	if col.at < 0 || b.Cols[col.at].Def[i] != batch.Present {
+		m.row.addNull()
+		return
+	}
+	m.canon = col.rule.mirror(m.canon[:0], &b.Cols[col.at], i)
+	m.row.add(m.canon)
+}

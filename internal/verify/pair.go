@@ -1,0 +1,157 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/delta"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// pair is a table of the source and its mirror; one of them may be missing.
+type pair struct {
+	schema, name string
+	source       *postgres.Table
+	mirror       store.Store // the Delta table's folder
+}
+
+// mirrorTable is a table of the mirror at one version.
+type mirrorTable interface {
+	version() int64
+	fields() []batch.Field
+	rows() int64 // as the log says; -1 when it doesn't
+	scan(ctx context.Context, columns []string, fn func(b *batch.Batch, live []int32) error) error
+}
+
+type deltaTable struct{ s *delta.Snapshot }
+
+// openDelta opens the newest version. It fails with store.ErrNotExist when there
+// is no table.
+func openDelta(ctx context.Context, t store.Store) (mirrorTable, error) {
+	s, err := delta.Open(ctx, t, -1)
+	if err != nil {
+		return nil, err
+	}
+	return deltaTable{s}, nil
+}
+
+func (d deltaTable) version() int64 { return d.s.Version }
+
+func (d deltaTable) fields() []batch.Field { return d.s.Schema.Fields }
+
+func (d deltaTable) rows() int64 {
+	n := int64(0)
+	for i := range d.s.Files {
+		live := d.s.Files[i].Live()
+		if live < 0 {
+			return -1
+		}
+		n += live
+	}
+	return n
+}
+
+func (d deltaTable) scan(ctx context.Context, columns []string, fn func(b *batch.Batch, live []int32) error) error {
+	return d.s.Scan(ctx, columns, func(_ delta.File, b *batch.Batch, live []int32) error { return fn(b, live) })
+}
+
+// pairTables lists what is to be compared, ordered by schema and name.
+func pairTables(ctx context.Context, conn *pgx.Conn, cfg Config) ([]pair, error) {
+	tables, err := postgres.Tables(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	mirrors, err := listMirror(ctx, cfg.Tables)
+	if err != nil {
+		return nil, fmt.Errorf("list the mirror's tables: %w", err)
+	}
+	byOID := map[uint32]*postgres.Table{}
+	for i := range tables {
+		byOID[tables[i].OID] = &tables[i]
+	}
+	var pairs []pair
+	for i := range tables {
+		t := &tables[i]
+		name := t.Schema + "/" + t.Name
+		m, mirrored := mirrors[name]
+		delete(mirrors, name)
+		if !mirrored && (t.Kind == 'p' || rootMirrored(t, byOID, mirrors)) {
+			continue // its rows are in its partitions, or in its root
+		}
+		pairs = append(pairs, pair{t.Schema, t.Name, t, m})
+	}
+	for name, m := range mirrors {
+		pairs = append(pairs, pair{path.Dir(name), path.Base(name), nil, m})
+	}
+	pairs, err = only(pairs, cfg.Only)
+	slices.SortFunc(pairs, func(a, b pair) int { return cmp.Or(cmp.Compare(a.schema, b.schema), cmp.Compare(a.name, b.name)) })
+	return pairs, err
+}
+
+func rootMirrored(t *postgres.Table, byOID map[uint32]*postgres.Table, mirrors map[string]store.Store) bool {
+	for p := byOID[t.Parent]; p != nil; p = byOID[p.Parent] {
+		if mirrors[p.Schema+"/"+p.Name] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// listMirror finds the Delta tables of a Tables folder.
+func listMirror(ctx context.Context, tables store.Store) (map[string]store.Store, error) {
+	found := map[string]store.Store{}
+	schemas, err := tables.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range schemas {
+		if !s.Dir {
+			continue
+		}
+		inside, err := tables.List(ctx, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range inside {
+			log, err := tables.List(ctx, t.Name+"/_delta_log")
+			if err != nil {
+				return nil, err
+			}
+			if len(log) > 0 {
+				found[t.Name] = store.Sub(tables, t.Name)
+			}
+		}
+	}
+	return found, nil
+}
+
+// only keeps the pairs that are asked for, and refuses a name that is neither in
+// the source nor in the mirror.
+func only(pairs []pair, names []string) ([]pair, error) {
+	if len(names) == 0 {
+		return pairs, nil
+	}
+	var kept []pair
+	for _, n := range names {
+		found := false
+		for _, p := range pairs {
+			if n == p.name || n == p.schema+"."+p.name {
+				found = true
+				if !slices.Contains(kept, p) {
+					kept = append(kept, p)
+				}
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("neither the source nor the mirror has a table %s", n)
+		}
+	}
+	return kept, nil
+}

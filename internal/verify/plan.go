@@ -1,0 +1,139 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// plan says how the rows of a table are read on both sides.
+type plan struct {
+	from    string // FROM clause of the source
+	columns []*column
+	key     []int    // in columns; empty: none
+	fields  []string // of the mirror, that are read
+	left    []Loss   // columns that the mirror leaves out, as documented
+	extra   []string // fields that the source doesn't have
+}
+
+// column is a column that is compared.
+type column struct {
+	name    string // at the source
+	sqlType string // as format_type shows it
+	at      int    // in plan.fields; -1: the mirror has no such column, which is NULL in every row
+	rule    rule
+	lost    int64  // rows whose value the mirror can't hold, as documented
+	why     string // the documented loss
+}
+
+// newPlan pairs the source's columns with the mirror's fields.
+func newPlan(ctx context.Context, conn *pgx.Conn, t *postgres.Table, fields []batch.Field, native bool) (*plan, error) {
+	types, err := baseTypes(ctx, conn, t)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{from: "ONLY " + t.SQLName()}
+	if t.Kind == 'p' {
+		p.from = t.SQLName()
+	}
+	place := make([]int, len(t.Columns)) // of the source's columns in p.columns
+	for i := range t.Columns {
+		c := &t.Columns[i]
+		place[i] = -1
+		f := slices.IndexFunc(fields, func(f batch.Field) bool { return f.Name == c.Field })
+		if f < 0 && (native || !c.Mirrored()) {
+			p.left = append(p.left, Loss{Column: c.Name, Why: leftOut(c)})
+			continue
+		}
+		col := &column{name: c.Name, sqlType: c.TypeName, at: -1}
+		kind := batch.Type{Kind: batch.String}
+		if f >= 0 {
+			kind, col.at = fields[f].Type, len(p.fields)
+			p.fields = append(p.fields, fields[f].Name)
+		}
+		col.rule, col.why = ruleFor(types[c.TypeOID], c.Typmod, kind, native)
+		place[i] = len(p.columns)
+		p.columns = append(p.columns, col)
+	}
+	for _, k := range t.Key {
+		if place[k] < 0 {
+			return nil, fmt.Errorf("the mirror lacks the key column %s", t.Columns[k].Name)
+		}
+		p.key = append(p.key, place[k])
+	}
+	for _, f := range fields {
+		if !slices.Contains(p.fields, f.Name) {
+			p.extra = append(p.extra, f.Name)
+		}
+	}
+	if len(p.columns) == 0 {
+		return nil, fmt.Errorf("the mirror has none of the table's columns")
+	}
+	return p, nil
+}
+
+func leftOut(c *postgres.Column) string {
+	switch {
+	case c.Generated:
+		return "a generated column, which the stream doesn't carry"
+	case c.Unpublished:
+		return "not in the publication's column list"
+	default:
+		return "native mirroring doesn't take " + c.TypeName
+	}
+}
+
+// copySQL reads rows as text that PostgreSQL renders, their xmin first.
+func (p *plan) copySQL(where string) string {
+	exprs := []string{"xmin"}
+	for _, c := range p.columns {
+		exprs = append(exprs, fmt.Sprintf(c.rule.expr, quoteIdent(c.name)))
+	}
+	return "COPY (SELECT " + strings.Join(exprs, ", ") + " FROM " + p.from + where + ") TO STDOUT"
+}
+
+// baseType is what a column's type is under its domains.
+type baseType struct {
+	oid      uint32
+	typmod   int32 // of the innermost domain; -1: the column's own
+	name     string
+	isArray  bool
+	elem     uint32
+	elemKind string // pg_type.typtype of an array's elements
+}
+
+const baseTypeSQL = `WITH RECURSIVE d AS (
+	SELECT t.oid AS root, t.oid, -1 AS typmod FROM pg_catalog.pg_type t WHERE t.oid = ANY ($1)
+	UNION ALL
+	SELECT d.root, t.typbasetype, t.typtypmod FROM d JOIN pg_catalog.pg_type t ON t.oid = d.oid AND t.typtype = 'd')
+SELECT d.root, t.oid, d.typmod, t.typname, t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc,
+	t.typelem, coalesce((SELECT e.typtype::text FROM pg_catalog.pg_type e WHERE e.oid = t.typelem), '')
+FROM d JOIN pg_catalog.pg_type t ON t.oid = d.oid WHERE t.typtype <> 'd'`
+
+func baseTypes(ctx context.Context, conn *pgx.Conn, t *postgres.Table) (map[uint32]baseType, error) {
+	var oids []uint32
+	for i := range t.Columns {
+		oids = append(oids, t.Columns[i].TypeOID)
+	}
+	rows, err := conn.Query(ctx, baseTypeSQL, oids)
+	if err != nil {
+		return nil, fmt.Errorf("read types: %w", err)
+	}
+	types := map[uint32]baseType{}
+	var root uint32
+	var b baseType
+	_, err = pgx.ForEachRow(rows, []any{&root, &b.oid, &b.typmod, &b.name, &b.isArray, &b.elem, &b.elemKind}, func() error {
+		types[root] = b
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read types: %w", err)
+	}
+	return types, nil
+}

@@ -1,0 +1,195 @@
+// Package verify proves that a mirror holds what PostgreSQL holds.
+//
+// The proof shares no decoder with the mirror: PostgreSQL itself renders its
+// values as text, the Delta table's values are rendered here, and rows are
+// compared by key and hash. Nothing is needed but the Delta tables.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// Config says what to compare.
+type Config struct {
+	Source postgres.Endpoint
+	Tables store.Store // the item's Tables folder: <schema>/<table>/_delta_log
+	Only   []string    // tables as "schema.table", or "table" in any schema; empty: all
+
+	// Settle is how long a row must differ, unchanged at the source, before it
+	// counts as different: once several newer versions of its table have come,
+	// or five times as long when they don't. 0 decides from the lag that is
+	// observed: three times that, at least 2 s.
+	Settle time.Duration
+
+	Native bool        // Fabric's own engine made the mirror: its documented losses are losses, not differences
+	Events func(Event) // is told of progress, one call at a time; may be nil
+
+	open func(ctx context.Context, t store.Store) (mirrorTable, error) // nil: openDelta
+}
+
+// Event is one step of a verification.
+type Event struct {
+	Type    string       `json:"type"` // "comparing", "looking-again" or "compared"
+	Schema  string       `json:"schema"`
+	Table   string       `json:"table"`
+	Version int64        `json:"version,omitempty"` // Delta version that is being read
+	Differ  int          `json:"differ,omitempty"`  // rows that differ so far, settled or not
+	Result  *TableResult `json:"result,omitempty"`  // of "compared"
+}
+
+// Run compares every table of the mirror with its source, one after another, and
+// blocks until that is done: at least Settle for a table that has differences.
+// It reads each table under one snapshot of the source and one Delta version,
+// at least twice when they differ, in at most about 200 MB (limits below) and
+// the memory of one Delta file. A table that can't be compared is a result, not
+// an error; the error is about the run as a whole, and there is no receipt then.
+func Run(ctx context.Context, cfg Config) (*Receipt, error) {
+	if cfg.Events == nil {
+		cfg.Events = func(Event) {}
+	}
+	if cfg.open == nil {
+		cfg.open = openDelta
+	}
+	r := &Receipt{Format: ReceiptFormat, Source: cfg.Source.String(), Native: cfg.Native, Started: time.Now().UTC()}
+	conn, err := cfg.Source.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version')").Scan(&r.ServerVersion); err != nil {
+		return nil, fmt.Errorf("ask the source for its version: %w", err)
+	}
+	pairs, err := pairTables(ctx, conn, cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pairs {
+		res, err := verifyTable(ctx, cfg, p)
+		if err != nil {
+			return nil, err
+		}
+		r.Tables = append(r.Tables, res)
+	}
+	r.Finished = time.Now().UTC()
+	return r, nil
+}
+
+// Limits of what is held in memory for a table.
+const (
+	maxBuckets    = 1 << 20 // checksums over ranges of key hashes: 24 bytes each, twice
+	groupRows     = 200_000 // rows of differing ranges that are held at a time, each with its key
+	maxCandidates = 20_000  // rows that are looked at again and again
+	maxNamed      = 1_000   // differences named in a receipt
+)
+
+// retries of a table whose files went away while they were read: the mirror's
+// upkeep may remove old ones at any time.
+const retries = 3
+
+// verifyTable compares one table. Its fault is its result; the error is only
+// that ctx has ended.
+func verifyTable(ctx context.Context, cfg Config, p pair) (TableResult, error) {
+	started := time.Now()
+	res := TableResult{Schema: p.schema, Name: p.name, Started: started.UTC(), DeltaVersion: -1}
+	cfg.Events(Event{Type: "comparing", Schema: p.schema, Table: p.name})
+	var err error
+	switch {
+	case p.source == nil:
+		res.State, res.Reason = Differs, "the source has no such table"
+	case p.mirror == nil:
+		res.State, res.Reason = NotMirrored, "the mirror has no such table"
+		if p.source.Obstacle != "" {
+			res.Reason = p.source.Obstacle
+		}
+	default:
+		for range retries {
+			if err = compareTable(ctx, cfg, p, &res); !errors.Is(err, store.ErrNotExist) {
+				break
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return res, ctx.Err()
+	}
+	if err != nil {
+		res = TableResult{Schema: p.schema, Name: p.name, Started: res.Started, DeltaVersion: res.DeltaVersion, State: Unreadable, Reason: err.Error()}
+	}
+	res.Seconds = time.Since(started).Seconds()
+	cfg.Events(Event{Type: "compared", Schema: p.schema, Table: p.name, Version: res.DeltaVersion, Differ: res.Differing, Result: &res})
+	return res, nil
+}
+
+// compareTable opens a session for the table, so that one that broke is no other
+// table's fault.
+func compareTable(ctx context.Context, cfg Config, p pair, res *TableResult) error {
+	conn, err := cfg.Source.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	*res = TableResult{Schema: p.schema, Name: p.name, Started: res.Started, DeltaVersion: -1}
+	c := &comparison{cfg: cfg, pair: p, conn: conn, res: res}
+	return c.run(ctx)
+}
+
+// comparison is the state of comparing one table.
+type comparison struct {
+	cfg  Config
+	pair pair
+	conn *pgx.Conn
+	res  *TableResult
+
+	plan   *plan
+	mirror mirrorTable // at the version that is compared
+	taken  time.Time   // of the source's snapshot
+	cands  map[hash]*candidate
+	cut    bool // there were more candidates than are followed
+}
+
+// run compares under a snapshot and looks again at what differed. Should there
+// be more than can be followed, and all that were followed had only been in
+// flight, it begins anew: the rest may be, too.
+func (c *comparison) run(ctx context.Context) error {
+	for round := range retries {
+		if err := c.snapshot(ctx); err != nil {
+			return err
+		}
+		if err := c.settle(ctx); err != nil {
+			return err
+		}
+		if !c.cut || c.res.Differing > 0 || round == retries-1 {
+			break
+		}
+	}
+	c.judge()
+	return nil
+}
+
+// judge says what the table as a whole is.
+func (c *comparison) judge() {
+	r := c.res
+	r.Truncated = c.cut
+	for _, col := range c.plan.columns {
+		if col.lost > 0 {
+			r.Lossy = append(r.Lossy, Loss{Column: col.name, Rows: col.lost, Why: col.why})
+		}
+	}
+	switch {
+	case r.Differing > 0:
+		r.State = Differs
+	case r.Moving > 0 || c.cut:
+		r.State = Moving
+	case len(r.Lossy)+len(r.LeftOut) > 0:
+		r.State = Lossy
+	default:
+		r.State = Equal
+	}
+}
