@@ -128,14 +128,14 @@ func readSome(ctx context.Context, conn *pgconn.PgConn, t *Table, d *Decoder, ke
 			return fmt.Errorf("key column %q: %w", t.Columns[i].Name, err)
 		}
 		args[k], oids[k] = arg, typ.Array
-		params = append(params, fmt.Sprintf("$%d", k+1))
+		params = append(params, fmt.Sprintf("pg_catalog.unnest($%d)", k+1))
 		on = append(on, fmt.Sprintf("t.%s = k.k%d", quoteIdent(t.Columns[i].Name), k))
 	}
 	names := make([]string, len(t.Key))
 	for k := range names {
 		names[k] = fmt.Sprintf("k%d", k)
 	}
-	sql := fmt.Sprintf("SELECT %s FROM ONLY %s t JOIN pg_catalog.unnest(%s) AS k(%s) ON %s",
+	sql := fmt.Sprintf("SELECT %s FROM ONLY %s t JOIN ROWS FROM (%s) AS k(%s) ON %s",
 		d.selectList(), t.SQLName(), strings.Join(params, ", "), strings.Join(names, ", "), strings.Join(on, " AND "))
 	rows := conn.ExecParams(ctx, sql, args, oids, nil, []int16{1})
 	var fault error

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -32,6 +33,8 @@ func IsLockTimeout(err error) bool {
 type SnapshotReader struct {
 	// BatchBytes is how large a batch may grow before CopyChunk hands it over.
 	BatchBytes int
+	// LockTimeout is how long CopyChunk waits for the lock on its table.
+	LockTimeout time.Duration
 
 	conn     *pgx.Conn
 	snapshot string
@@ -46,7 +49,7 @@ func OpenSnapshot(ctx context.Context, e Endpoint, snapshot string) (*SnapshotRe
 	if err != nil {
 		return nil, err
 	}
-	r := &SnapshotReader{BatchBytes: 32 << 20, conn: conn, snapshot: snapshot}
+	r := &SnapshotReader{BatchBytes: 32 << 20, LockTimeout: 5 * time.Second, conn: conn, snapshot: snapshot}
 	if snapshot == "" {
 		_, err = conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1")
 	} else if err = r.begin(ctx); err == nil {
@@ -132,7 +135,8 @@ func (r *SnapshotReader) checkFile(ctx context.Context, t *Table) error {
 	if r.snapshot == "" {
 		return nil // the transaction's first look is now; nothing can lie between
 	}
-	if _, err := r.conn.Exec(ctx, "SET LOCAL lock_timeout = '5s'; LOCK TABLE ONLY "+t.SQLName()+" IN ACCESS SHARE MODE"); err != nil {
+	lock := fmt.Sprintf("SET LOCAL lock_timeout = %d; LOCK TABLE ONLY %s IN ACCESS SHARE MODE", r.LockTimeout.Milliseconds(), t.SQLName())
+	if _, err := r.conn.Exec(ctx, lock); err != nil {
 		return lockError(err)
 	}
 	var same bool

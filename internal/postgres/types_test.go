@@ -40,7 +40,9 @@ const (
 )
 
 // wantDecimal is the unscaled value.
-func wantDecimal(scale int) string { return fmt.Sprintf("trim_scale(v * 10::numeric ^ %d)::text", scale) }
+func wantDecimal(scale int) string {
+	return fmt.Sprintf("trim_scale(v * 10::numeric ^ %d)::text", scale)
+}
 
 var typeCases = []typeCase{
 	{"boolean", "boolean", true, "v::int::text", []string{"t", "f"}, nil},
