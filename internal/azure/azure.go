@@ -5,14 +5,13 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/pgmirror/pgmirror/internal/config"
 )
 
 // Options are how the services are reached.
@@ -48,7 +47,7 @@ func (o Options) client() policy.ClientOptions {
 	if o.HTTP != nil {
 		opts.Transport = o.HTTP
 	}
-	if Loopback(o.Endpoint) { // an emulator answers at once or not at all
+	if config.Loopback(o.Endpoint) { // an emulator answers at once or not at all
 		opts.Retry = policy.RetryOptions{MaxRetries: 3, RetryDelay: 50 * time.Millisecond, MaxRetryDelay: time.Second}
 	}
 	return opts
@@ -69,20 +68,10 @@ func (o Options) arm() *arm.ClientOptions {
 	return opts
 }
 
-// Loopback reports whether an address is one of this machine.
-func Loopback(endpoint string) bool {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return false
-	}
-	host := strings.ToLower(u.Hostname())
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || strings.HasPrefix(host, "127.") || host == "::1"
-}
-
 // Token is a credential that always gives the same bearer token. It refuses an
 // endpoint that isn't on this machine: such a token would go to whoever listens.
 func Token(token, endpoint string) (azcore.TokenCredential, error) {
-	if !Loopback(endpoint) {
+	if !config.Loopback(endpoint) {
 		return nil, fmt.Errorf("a fixed token is accepted for services on this machine only, not for %q", endpoint)
 	}
 	return static(token), nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+	"github.com/pgmirror/pgmirror/internal/config"
 )
 
 // Vault is the secrets of one Key Vault.
@@ -21,13 +22,13 @@ func NewVault(o Options) (*Vault, error) {
 	c, err := azsecrets.NewClient(o.Endpoint, o.Credential, &azsecrets.ClientOptions{
 		ClientOptions: o.client(),
 		// The check compares host names and can't know a loopback one.
-		DisableChallengeResourceVerification: Loopback(o.Endpoint),
+		DisableChallengeResourceVerification: config.Loopback(o.Endpoint),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("key vault client: %w", err)
 	}
 	patient := Busy{Tries: 30, Wait: 2 * time.Second}
-	if Loopback(o.Endpoint) {
+	if config.Loopback(o.Endpoint) {
 		patient.Wait = 50 * time.Millisecond
 	}
 	return &Vault{o.Endpoint, c, patient}, nil

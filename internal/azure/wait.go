@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/pgmirror/pgmirror/internal/config"
 )
 
 // operationLimit is how long one operation may take before we stop waiting.
@@ -21,7 +22,7 @@ type waiter struct {
 }
 
 func newWaiter(o Options) waiter {
-	local := Loopback(o.Endpoint)
+	local := config.Loopback(o.Endpoint)
 	w := waiter{poll: 5 * time.Second, busy: o.Busy.orDefault(local), progress: o.Progress}
 	if local {
 		w.poll = 50 * time.Millisecond

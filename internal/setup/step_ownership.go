@@ -30,16 +30,11 @@ func (s ownershipStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
+	if found, ok, err := s.powerless(ctx, session, foreign); err != nil || !ok {
+		return found, err
+	}
 	var items, have []string
 	for _, t := range foreign {
-		can, err := session.CanAct(ctx, t.Owner)
-		if err != nil {
-			return Finding{}, err
-		}
-		if !can {
-			return blocked("AdminRights", s.Config.Admin.User+" can't act for "+t.Owner+", who owns "+t.String(),
-				fmt.Sprintf("psql -c 'GRANT %q TO %q' %s", t.Owner, s.Config.Admin.User, s.Config.Server.Database)), nil
-		}
 		items, have = append(items, t.String()), append(have, t.String()+" belongs to "+t.Owner)
 	}
 	return Finding{

@@ -23,7 +23,16 @@ func (s publicationStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if _, err := s.pick(ctx, f); err != nil {
 		return Finding{}, err
 	}
+	session, err := s.asAdmin(ctx, f)
+	if err != nil {
+		return Finding{}, err
+	}
 	todo, found, err := s.todo(ctx, f)
+	if err == nil && len(todo) > 0 {
+		if found, ok, err := s.powerless(ctx, session, f.Picked); err != nil || !ok {
+			return found, err
+		}
+	}
 	if err != nil || found.Action == Blocked {
 		return found, err
 	}

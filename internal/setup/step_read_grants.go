@@ -15,6 +15,9 @@ func (s readGrantsStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if !f.Admin {
 		return after("admin-login"), nil
 	}
+	if found, ok, err := s.able(ctx, f); err != nil || !ok {
+		return found, err
+	}
 	if !f.RoleExists {
 		return Finding{Action: Create, Reason: "GrantsMissing", Want: "SELECT on the tables", After: f.waitsFor("role")}, nil
 	}
@@ -28,6 +31,19 @@ func (s readGrantsStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	}
 	found.Notes = notes
 	return found, nil
+}
+
+// able asks whether the administrator can grant what is missing.
+func (s readGrantsStep) able(ctx context.Context, f *Facts) (Finding, bool, error) {
+	session, err := s.asAdmin(ctx, f)
+	if err != nil {
+		return Finding{}, false, err
+	}
+	missing, err := session.Unreadable(ctx, s.Config.Role.Name, f.Picked)
+	if err != nil {
+		return Finding{}, false, err
+	}
+	return s.powerless(ctx, session, missing)
 }
 
 func (s readGrantsStep) Apply(ctx context.Context, f *Facts) error {
@@ -56,8 +72,7 @@ func (s readGrantsStep) missing(ctx context.Context, f *Facts) ([]admin.Statemen
 		out = append(out, more...)
 	}
 	for i := range f.Picked {
-		t := &f.Picked[i]
-		more, err := session.SelectOn(ctx, t.Schema, t.Name, t.Owner, s.Config.Role.Name)
+		more, err := session.SelectOn(ctx, &f.Picked[i], s.Config.Role.Name)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -28,7 +28,9 @@ type world struct {
 }
 
 const shop = `
+SET ROLE pgadmin; -- who made it can act for it, also from 16 on
 CREATE ROLE app LOGIN PASSWORD 'app';
+RESET ROLE;
 GRANT CREATE ON SCHEMA public TO app;
 SET ROLE app;
 CREATE TABLE customers (id bigint PRIMARY KEY, name text NOT NULL, created timestamptz NOT NULL DEFAULT now());

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
 // Member gives a role membership in a group, unless it is a member already;
@@ -104,14 +105,32 @@ func (s *Session) DefaultRights(ctx context.Context, owner, schema, role, rights
 	return missing, true, err
 }
 
-// SelectOn lets a role read a table.
-func (s *Session) SelectOn(ctx context.Context, schema, table, owner, role string) ([]Statement, error) {
-	has, err := one[bool](ctx, s, `SELECT pg_catalog.has_table_privilege($1, $2::regclass, 'SELECT')`, role, ident(schema, table))
+// SelectOn lets a role read a table, unless it may.
+func (s *Session) SelectOn(ctx context.Context, t *postgres.Table, role string) ([]Statement, error) {
+	missing, err := s.Unreadable(ctx, role, []postgres.Table{*t})
+	if err != nil || len(missing) == 0 {
+		return nil, err
+	}
+	return s.as(ctx, []Statement{{"grant SELECT on " + t.String(), "GRANT SELECT ON TABLE " + ident(t.Schema, t.Name) + " TO " + ident(role)}}, t.Owner)
+}
+
+// Unreadable are the tables that a role may not read; all of them when there is
+// no such role yet.
+func (s *Session) Unreadable(ctx context.Context, role string, tables []postgres.Table) ([]postgres.Table, error) {
+	names := make([]string, len(tables))
+	for i := range tables {
+		names[i] = ident(tables[i].Schema, tables[i].Name)
+	}
+	may, err := many[bool](ctx, s, `SELECT coalesce((SELECT pg_catalog.has_table_privilege(r.oid, t.name::regclass, 'SELECT')
+		FROM pg_catalog.pg_roles r WHERE r.rolname = $1), false) FROM unnest($2::text[]) WITH ORDINALITY t(name, n) ORDER BY t.n`, role, names)
 	if err != nil {
-		return nil, fmt.Errorf("read the rights on %s.%s: %w", schema, table, err)
+		return nil, fmt.Errorf("read the rights on tables: %w", err)
 	}
-	if has {
-		return nil, nil
+	var out []postgres.Table
+	for i, ok := range may {
+		if !ok {
+			out = append(out, tables[i])
+		}
 	}
-	return s.as(ctx, []Statement{{"grant SELECT on " + schema + "." + table, "GRANT SELECT ON TABLE " + ident(schema, table) + " TO " + ident(role)}}, owner)
+	return out, nil
 }
