@@ -33,7 +33,7 @@ func (answers) Do(req *policy.Request) (*http.Response, error) {
 	}
 	want, ok := settle(req.Raw(), resp.StatusCode)
 	if !ok {
-		return nil, refusal(resp)
+		return nil, refusal(resp, secretsOf(req.Raw().Context()))
 	}
 	resp.StatusCode = want
 	if req.Raw().Method == http.MethodGet && strings.Contains(req.Raw().URL.Path, "/operations/") {
@@ -61,10 +61,11 @@ func settle(req *http.Request, status int) (int, bool) {
 }
 
 // refusal reads an answer to its end and makes an *Error of whatever it holds.
-func refusal(resp *http.Response) error {
+func refusal(resp *http.Response, secrets *strings.Replacer) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	resp.Body.Close()
-	e := decodeError(body)
+	e := decodeError([]byte(secrets.Replace(string(body))))
+	e.scrub(secrets)
 	if err != nil && e.Message == "" {
 		e.Message = "the answer broke off"
 	}

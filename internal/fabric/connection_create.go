@@ -52,9 +52,9 @@ func (c *Client) CreateConnection(ctx context.Context, n NewConnection) (Connect
 	if err != nil {
 		return Connection{}, fmt.Errorf("create connection: %w", err)
 	}
-	r, err := c.connections.CreateConnection(ctx, req, nil)
+	r, err := c.connections.CreateConnection(withSecrets(ctx, n.Password, n.Username), req, nil)
 	if err != nil {
-		return Connection{}, fmt.Errorf("create connection: %w", scrub(err, n.Password, n.Username))
+		return Connection{}, fmt.Errorf("create connection: %w", err)
 	}
 	return known("create connection", r.ConnectionClassification)
 }
@@ -119,8 +119,8 @@ func (c *Client) UpdateCredentials(ctx context.Context, id string, n Credentials
 	if err != nil {
 		return fmt.Errorf("update credentials: %w", err)
 	}
-	if _, err := c.connections.UpdateConnection(ctx, id, req, nil); err != nil {
-		return fmt.Errorf("update credentials: %w", scrub(err, n.Password, n.Username))
+	if _, err := c.connections.UpdateConnection(withSecrets(ctx, n.Password, n.Username), id, req, nil); err != nil {
+		return fmt.Errorf("update credentials: %w", err)
 	}
 	return nil
 }

@@ -98,21 +98,3 @@ func is(err error, status int, codes ...string) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && (e.Status == status || slices.Contains(codes, e.Code))
 }
-
-// scrub takes secrets out of what the service wrote, should it echo them.
-func scrub(err error, secrets ...string) error {
-	e, ok := errors.AsType[*Error](err)
-	if !ok {
-		return err
-	}
-	for _, s := range secrets {
-		if s == "" {
-			continue
-		}
-		e.Message = strings.ReplaceAll(e.Message, s, "***")
-		for i := range e.Details {
-			e.Details[i].Message = strings.ReplaceAll(e.Details[i].Message, s, "***")
-		}
-	}
-	return err
-}

@@ -77,7 +77,7 @@ func endpoint(s string) (*string, error) {
 // pipeline puts our policy outside the SDK's retries: it sees the last answer.
 func pipeline(h *http.Client) policy.ClientOptions {
 	o := policy.ClientOptions{
-		Retry:           policy.RetryOptions{MaxRetries: 4, MaxRetryDelay: time.Minute},
+		Retry:           policy.RetryOptions{MaxRetries: 3, RetryDelay: 400 * time.Millisecond, MaxRetryDelay: time.Minute},
 		PerCallPolicies: []policy.Policy{answers{}},
 	}
 	if h != nil {

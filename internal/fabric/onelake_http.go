@@ -75,7 +75,7 @@ type lakeAnswers struct{}
 func (lakeAnswers) Do(req *policy.Request) (*http.Response, error) {
 	resp, err := req.Next()
 	if err == nil && resp.StatusCode >= 400 {
-		return nil, refusal(resp)
+		return nil, refusal(resp, secretsOf(req.Raw().Context()))
 	}
 	return resp, err
 }
