@@ -210,7 +210,7 @@ func cancelOrder(ctx context.Context, tx pgx.Tx, s *shop) error {
 }
 
 func changePrices(ctx context.Context, tx pgx.Tx, s *shop) error {
-	return exec(ctx, tx, `UPDATE products SET price = price + 0.01, tags = tags || 'repriced' WHERE name LIKE 'Product ' || $1::int || '%'`, s.n(500))
+	return exec(ctx, tx, `UPDATE products SET price = price + 0.01, tags = tags || ARRAY['repriced'] WHERE name LIKE 'Product ' || $1::int || '%'`, s.n(500))
 }
 
 // renameProduct changes a key three times in one transaction.

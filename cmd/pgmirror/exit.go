@@ -50,7 +50,13 @@ type failure struct {
 	Next string // a command line, or "" when there is nothing to type
 }
 
-func (f *failure) Error() string { return f.Err.Error() }
+func (f *failure) Error() string {
+	if f.Err == nil { // an outcome, not a fault: the output says it
+		return fmt.Sprintf("exit %d", f.Exit)
+	}
+	return f.Err.Error()
+}
+
 func (f *failure) Unwrap() error { return f.Err }
 
 func fail(exit exitCode, code, next, format string, args ...any) *failure {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,26 +31,22 @@ func (o *configOptions) allowFlag(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&o.allow, "allow", nil, "consent to what hurts: "+strings.Join(config.Consents, ","))
 }
 
-// load reads the configuration and refuses one that can't be used.
-func (o *configOptions) load(ctx context.Context) (*config.Config, error) {
-	return o.loadFrom(ctx, os.Environ())
-}
-
-// loadFrom is load with an environment of the caller's. What stands in the
-// process's environment wins over the file of --env-file.
-func (o *configOptions) loadFrom(ctx context.Context, environ []string) (*config.Config, error) {
+// load reads the configuration and refuses one that can't be used; what it read
+// comes with that error. The environment wins over the file of --env-file.
+func (o *configOptions) load(ctx context.Context, s streams) (*config.Config, error) {
+	environ := s.Environ
 	if o.envFile != "" {
 		more, err := config.ReadEnv(o.envFile)
 		if err != nil {
 			return nil, &failure{Exit: exitError, Code: "ConfigUnreadable", Err: err}
 		}
-		environ = append(more, environ...)
+		environ = append(more, s.Environ...)
 	}
 	flags := map[string]string{}
-	for _, s := range o.set {
-		path, value, ok := strings.Cut(s, "=")
+	for _, v := range o.set {
+		path, value, ok := strings.Cut(v, "=")
 		if !ok {
-			return nil, fail(exitError, "UsageInvalid", "", "--set %q: want PATH=VALUE", s)
+			return nil, fail(exitError, "UsageInvalid", "", "--set %q: want PATH=VALUE", v)
 		}
 		flags[path] = value
 	}
@@ -61,7 +56,7 @@ func (o *configOptions) loadFrom(ctx context.Context, environ []string) (*config
 	}
 	c.Allow = append(c.Allow, o.allow...)
 	if err := c.Validate(); err != nil {
-		return nil, configFailure(err)
+		return c, configFailure(err)
 	}
 	return c, nil
 }

@@ -24,21 +24,23 @@ func runMain() int {
 	return execute(ctx, os.Args[1:], standard())
 }
 
-// streams are where a command reads and writes: data on Out, everything for
-// people on Err.
+// streams are where a command reads and writes (data on Out, everything for
+// people on Err) and the environment that it sees.
 type streams struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Asks     bool // In and Err are a terminal: a person can be asked
 	Colour   bool // Err is a terminal and NO_COLOR is not set
+	Environ  []string
 }
 
 func standard() streams {
 	term := isTerminal(os.Stderr)
 	return streams{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
-		Asks:   term && isTerminal(os.Stdin),
-		Colour: term && os.Getenv("NO_COLOR") == "",
+		Asks:    term && isTerminal(os.Stdin),
+		Colour:  term && os.Getenv("NO_COLOR") == "",
+		Environ: os.Environ(),
 	}
 }
 
@@ -72,7 +74,7 @@ mirror is true. See it on this machine, with no cloud account: pgmirror demo`,
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
 	root.SetHelpTemplate(helpTemplate())
-	for _, group := range commandGroups {
+	for _, group := range commandGroups() {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, newCmd := range group.commands {
 			cmd := newCmd(s)
@@ -84,15 +86,23 @@ mirror is true. See it on this machine, with no cloud account: pgmirror demo`,
 	return root
 }
 
-// commandGroups is the command surface, in the order of the help.
-var commandGroups = []struct {
+// commandGroup is commands under one heading of the help.
+type commandGroup struct {
 	id, title string
 	commands  []func(streams) *cobra.Command
-}{
-	{"see", "See it on this machine:", []func(streams) *cobra.Command{
-		newVersionCmd,
-	}},
-	{"later", "Not built yet:", unbuiltCmds()},
+}
+
+// commandGroups is the command surface, in the order of the help.
+func commandGroups() []commandGroup {
+	return []commandGroup{
+		{"mirror", "Mirror a database:", []func(streams) *cobra.Command{
+			newPlanCmd, newApplyCmd, newRunCmd, newStatusCmd, newVerifyCmd, newExplainCmd,
+		}},
+		{"see", "On this machine:", []func(streams) *cobra.Command{
+			newDemoCmd, newEmulatorCmd, newReplicateCmd, newVersionCmd,
+		}},
+		{"later", "Not built yet:", unbuiltCmds()},
+	}
 }
 
 // checkArgs makes a wrong number of arguments the same kind of failure as an

@@ -55,3 +55,39 @@ func plural[N int | int64](n N, noun string) string {
 	}
 	return count(n) + " " + noun + "s"
 }
+
+// bytesText is a size as people read it: "0 B", "1.4 MiB".
+func bytesText(n int64) string {
+	const units = "KMGTP"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, i := float64(n)/1024, 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[i])
+}
+
+// clockTime is a moment of today, in UTC; "-" for none.
+func clockTime(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("15:04:05Z")
+}
+
+func latency(s *int) string {
+	if s == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%d s", *s)
+}
+
+// prefixed is prefix and text, or nothing when there is no text.
+func prefixed(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/store"
+	"github.com/pgmirror/pgmirror/internal/verify"
+)
+
+type verifyOptions struct {
+	config  configOptions
+	tables  []string
+	settle  time.Duration
+	delta   string
+	receipt string
+	json    bool
+}
+
+func newVerifyCmd(s streams) *cobra.Command {
+	var o verifyOptions
+	cmd := &cobra.Command{
+		Use:   "verify [TABLE...]",
+		Short: "Prove that the mirror holds what PostgreSQL holds",
+		Long: `Compares source and mirror row for row, while both go on. A row that differs is
+looked at again until it had time to arrive: equal then, it was in flight;
+unchanged at the source and still different, it is named and the exit code is 5.
+It reads the Delta tables as Fabric's readers do, and nothing of our own.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.tables = args
+			return runVerify(cmd.Context(), o, s)
+		},
+	}
+	o.config.flags(cmd)
+	cmd.Flags().DurationVar(&o.settle, "settle", 0, "how long a row must differ before it counts (default: from the observed lag)")
+	cmd.Flags().StringVar(&o.delta, "delta", "", "compare the Delta tables in this folder, as <schema>/<table>, instead of the mirror's")
+	cmd.Flags().StringVar(&o.receipt, "receipt", "", "write the receipt, as JSON, to this file")
+	cmd.Flags().BoolVar(&o.json, "json", false, "write NDJSON to stdout, a line a table")
+	cmd.MarkFlagDirname("delta")
+	return cmd
+}
+
+func runVerify(ctx context.Context, o verifyOptions, s streams) error {
+	cfg, err := o.config.load(ctx, s)
+	if err != nil {
+		return err
+	}
+	ses, err := openSession(ctx, s, cfg)
+	if err != nil {
+		return err
+	}
+	defer ses.close(ctx)
+	if o.settle < 0 {
+		return fail(exitError, "UsageInvalid", "pgmirror verify --help", "--settle is a time, like 10s")
+	}
+	tables, err := o.deltaTables(ses)
+	if err != nil {
+		return err
+	}
+	view := verifyView{s: s, json: o.json, wanted: o.wanted(ses)}
+	view.told = time.Now()
+	view.begin(cfg)
+	receipt, err := verify.Run(ctx, verify.Config{
+		Source: named(ses.clients.Endpoint(&ses.facts), "pgmirror verify"), Tables: tables, Only: o.tables, Settle: o.settle,
+		Native: cfg.Mode == config.Native, Events: view.event,
+	})
+	if err != nil {
+		return err
+	}
+	if err := view.end(receipt); err != nil {
+		return err
+	}
+	if err := o.writeReceipt(receipt); err != nil {
+		return err
+	}
+	return verdict(receipt, view.wanted)
+}
+
+// deltaTables are the mirror's Delta tables, or those of a folder.
+func (o verifyOptions) deltaTables(ses *session) (store.Store, error) {
+	if o.delta != "" {
+		if _, err := os.Stat(o.delta); err != nil {
+			return nil, err
+		}
+		return store.OpenDir(o.delta)
+	}
+	m, err := ses.mirror()
+	if err != nil {
+		return nil, err
+	}
+	return ses.files(m.ID, "Tables")
+}
+
+// wanted tells which tables must be in the mirror: those named on the command
+// line, else all that set-up picked.
+func (o verifyOptions) wanted(ses *session) func(verify.TableResult) bool {
+	return func(t verify.TableResult) bool {
+		if len(o.tables) > 0 {
+			return true // verify looks at no other
+		}
+		for _, p := range ses.facts.Picked {
+			if p.Schema == t.Schema && p.Name == t.Name {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func (o verifyOptions) writeReceipt(r *verify.Receipt) error {
+	if o.receipt == "" {
+		return nil
+	}
+	body, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.receipt, append(body, '\n'), 0o644)
+}
+
+// verdict is what a receipt means for the exit code.
+func verdict(r *verify.Receipt, wanted func(verify.TableResult) bool) error {
+	var differ, missing, unreadable []string
+	for _, t := range r.Tables {
+		name := t.Schema + "." + t.Name
+		switch {
+		case t.State == verify.Differs:
+			differ = append(differ, name)
+		case t.State == verify.Unreadable:
+			unreadable = append(unreadable, name)
+		case t.State == verify.NotMirrored && wanted(t):
+			missing = append(missing, name)
+		}
+	}
+	switch {
+	case len(differ) > 0:
+		return fail(exitMismatch, "RowsDiffer", "pgmirror status", "%s: the mirror differs from its source", strings.Join(differ, ", "))
+	case len(missing) > 0:
+		return fail(exitMismatch, "TableMissing", "pgmirror status", "%s: the mirror has no such table", strings.Join(missing, ", "))
+	case len(unreadable) > 0:
+		return fail(exitError, "TableUnreadable", "pgmirror status", "%s could not be read", strings.Join(unreadable, ", "))
+	case len(r.Tables) == 0:
+		return fail(exitError, "NothingToCompare", "pgmirror status", "there is no table to compare")
+	}
+	return nil
+}
+
+// verifyView tells what verify found, table by table.
+type verifyView struct {
+	s      streams
+	json   bool
+	wanted func(verify.TableResult) bool
+	others []string  // tables that the mirror needn't have, and has not
+	told   time.Time // when it was last said what is waited for
+	fault  error     // of writing to stdout
+}
+
+func (v *verifyView) begin(cfg *config.Config) {
+	if v.json {
+		v.fault = writeLines(v.s.Out, newHeader("verify", cfg))
+	}
+}
+
+func (v *verifyView) event(e verify.Event) {
+	if e.Type == "looking-again" && e.Differ > 0 && !v.json && time.Since(v.told) > 2*time.Second {
+		v.told = time.Now()
+		v.s.say("  … %s.%s: looking again at %s", e.Schema, e.Table, plural(e.Differ, "row"))
+	}
+	if e.Type != "compared" || v.fault != nil {
+		return
+	}
+	if v.json {
+		line, err := typed("table", e.Result)
+		if v.fault = err; err == nil {
+			v.fault = writeLines(v.s.Out, line)
+		}
+		return
+	}
+	if e.Result.State == verify.NotMirrored && !v.wanted(*e.Result) {
+		v.others = append(v.others, e.Schema+"."+e.Table)
+		return
+	}
+	v.table(*e.Result)
+}
+
+// shownDifferences is how many differing rows a person is shown; the receipt has more.
+const shownDifferences = 10
+
+func (v *verifyView) table(t verify.TableResult) {
+	mark, text := v.s.paint(green, "ok"), string(t.State)
+	if t.State == verify.Differs || t.State == verify.Unreadable {
+		mark = v.s.paint(red, "x ")
+	} else if t.State != verify.Equal {
+		mark = "- "
+	}
+	fmt.Fprintf(v.s.Out, "  %s %-32s %11s rows  %-12s %s%s\n", mark, t.Schema+"."+t.Name, count(t.Rows), text, seconds(time.Duration(t.Seconds*float64(time.Second))), v.aside(t))
+	for _, d := range t.Differences[:min(len(t.Differences), shownDifferences)] {
+		fmt.Fprintf(v.s.Out, "       %s: %s%s\n", d.Kind, d.Key, prefixed("  differs in ", strings.Join(d.Columns, ", ")))
+	}
+	if more := t.Differing - shownDifferences; more > 0 {
+		fmt.Fprintf(v.s.Out, "       and %s\n", plural(more, "more row"))
+	}
+}
+
+// aside is what else there is to say of a table.
+func (v *verifyView) aside(t verify.TableResult) string {
+	var parts []string
+	if t.InFlight > 0 {
+		parts = append(parts, plural(t.InFlight, "row")+" in flight")
+	}
+	if t.Moving > 0 {
+		parts = append(parts, plural(t.Moving, "row")+" moving")
+	}
+	for _, l := range slices.Concat(t.Lossy, t.LeftOut) {
+		parts = append(parts, l.Column+": "+l.Why)
+	}
+	if t.Reason != "" {
+		parts = append(parts, t.Reason)
+	}
+	return prefixed("  ", strings.Join(parts, "; "))
+}
+
+func (v *verifyView) end(r *verify.Receipt) error {
+	var rows int64
+	for _, t := range r.Tables {
+		rows += t.Rows
+	}
+	took := r.Finished.Sub(r.Started)
+	if v.json {
+		if v.fault == nil {
+			v.fault = writeLines(v.s.Out, map[string]any{"type": "summary", "tables": len(r.Tables), "equal": r.Count(verify.Equal), "lossy": r.Count(verify.Lossy),
+				"moving": r.Count(verify.Moving), "notMirrored": r.Count(verify.NotMirrored), "unreadable": r.Count(verify.Unreadable), "differs": r.Count(verify.Differs), "rows": rows, "seconds": took.Seconds()})
+		}
+		return v.fault
+	}
+	if len(v.others) > 0 {
+		fmt.Fprintf(v.s.Out, "  -  not in this mirror: %s\n", strings.Join(v.others, ", "))
+	}
+	fmt.Fprintf(v.s.Out, "  %s: %d equal, %d lossy, %d moving, %d not mirrored, %d unreadable, %d differ; %s rows in %s\n", plural(len(r.Tables), "table"),
+		r.Count(verify.Equal), r.Count(verify.Lossy), r.Count(verify.Moving), r.Count(verify.NotMirrored), r.Count(verify.Unreadable), r.Count(verify.Differs), count(rows), seconds(took))
+	return nil
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/fabric"
+	"github.com/pgmirror/pgmirror/internal/setup"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// session is one mirror as a command works on it: its configuration, the way to
+// the outside world, and what the world looked like when it was opened.
+type session struct {
+	cfg     *config.Config
+	clients *setup.Clients
+	steps   []setup.Step
+	facts   setup.Facts
+	plan    []setup.Finding
+}
+
+// openSession looks at everything and changes nothing. Close it.
+func openSession(ctx context.Context, s streams, cfg *config.Config) (*session, error) {
+	clients, err := setup.NewClients(ctx, cfg, setup.WithProgress(func(what string, elapsed, limit time.Duration) {
+		if elapsed >= 2*time.Second { // what is quick needs no word
+			s.say("    … %s: %s of at most %s", what, seconds(elapsed), seconds(limit))
+		}
+	}))
+	if err != nil {
+		return nil, setupFailure(err)
+	}
+	ses := &session{cfg: cfg, clients: clients, steps: setup.Steps(clients)}
+	if err := ses.look(ctx); err != nil {
+		ses.close(ctx)
+		return nil, err
+	}
+	return ses, nil
+}
+
+// look plans anew.
+func (ses *session) look(ctx context.Context) error {
+	plan, err := setup.Plan(ctx, ses.steps, &ses.facts)
+	ses.plan = plan
+	return setupFailure(err)
+}
+
+func (ses *session) close(ctx context.Context) { ses.clients.Close(context.WithoutCancel(ctx)) }
+
+// mirror is the mirrored database, or an error that says how to get one.
+func (ses *session) mirror() (fabric.MirroredDatabase, error) {
+	if ses.facts.Mirror.ID != "" {
+		return ses.facts.Mirror, nil
+	}
+	if err := setup.Refuse(ses.plan); err != nil {
+		return fabric.MirroredDatabase{}, setupFailure(err)
+	}
+	return fabric.MirroredDatabase{}, fail(exitPrecondition, "MirrorMissing", "pgmirror apply", "there is no mirrored database %s yet", ses.cfg.MirrorName())
+}
+
+// ready refuses a mirror that isn't set up.
+func (ses *session) ready() error {
+	if err := setup.Refuse(ses.plan); err != nil {
+		return setupFailure(err)
+	}
+	for _, f := range ses.plan {
+		if f.Action != setup.None {
+			return fail(exitPrecondition, "NotSetUp", "pgmirror apply", "%s is not set up: step %s has something to do", ses.cfg.MirrorName(), f.Step)
+		}
+	}
+	return nil
+}
+
+// files are the files of the mirrored database in OneLake, below path.
+func (ses *session) files(item, path string) (store.Store, error) {
+	o, err := ses.clients.OneLake(item, path)
+	if err != nil {
+		return nil, setupFailure(err)
+	}
+	return fabric.NewOneLake(o)
+}
+
+// setupFailure gives an error of the set-up plane its exit code and its next
+// command; nil stays nil.
+func setupFailure(err error) error {
+	if err == nil {
+		return nil
+	}
+	f := &failure{Exit: exitError, Code: setup.Code(err), Err: err, Next: setup.Hint(err)}
+	if f.Code == "" {
+		f.Code = "Failed"
+	}
+	var blocked *setup.BlockedError
+	var consent *setup.ConsentError
+	var stale *setup.NotApprovedError
+	var late *setup.TimeoutError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err // finish knows what that is
+	case setup.IsSignInNeeded(err):
+		f.Exit = exitSignIn
+	case errors.As(err, &blocked):
+		f.Exit = exitPrecondition
+		f.Err = errors.New(sentence(blocked.Findings))
+		f.Next = blockedNext(blocked.Findings[0])
+	case errors.As(err, &consent), errors.As(err, &stale):
+		f.Exit = exitPrecondition
+	case errors.As(err, &late):
+		f.Exit = exitTimeout
+	}
+	return f
+}
+
+// sentence is what the first blocked finding says, and how many more there are.
+func sentence(findings []setup.Finding) string {
+	f := findings[0]
+	text := f.Have
+	if x, ok := setup.Explain(f.Code); ok && text == "" {
+		text = x.Sentence
+	}
+	if more := len(findings) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %s)", plural(more, "more blocked step"))
+	}
+	return text
+}
+
+func blockedNext(f setup.Finding) string {
+	if f.Hint != "" {
+		return f.Hint
+	}
+	return "pgmirror explain " + f.Code
+}
