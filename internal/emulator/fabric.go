@@ -45,7 +45,8 @@ func newFabric(f *fabric, auth func(*call) *fault, log *slog.Logger) *fabric {
 		notThis: func(c *call, allow string) *fault {
 			return faultf(http.StatusMethodNotAllowed, "UnsupportedMethod", "The method %s is not allowed here; allowed are: %s.", c.Method, allow)
 		},
-		log: log,
+		log:         log,
+		errorHeader: "x-ms-public-api-error-code",
 	}
 	f.routes()
 	return f

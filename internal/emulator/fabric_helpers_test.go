@@ -57,13 +57,13 @@ func (w *world) mirrors() string {
 func (w *world) mirror(t *testing.T, name, definition string) (id string) {
 	t.Helper()
 	id = w.fabric(t, "POST", w.mirrors(), mirrorBody(name, definition)).want(t, 201, "").body["id"].(string)
-	t.Cleanup(func() { w.deleteMirror(id) })
+	t.Cleanup(func() { w.fabricCleanup(w.mirrors() + "/" + id) })
 	return id
 }
 
-// deleteMirror runs after the test's context ended.
-func (w *world) deleteMirror(id string) {
-	req, err := http.NewRequest("DELETE", w.env["FABRIC_ENDPOINT"]+"/v1"+w.mirrors()+"/"+id, nil)
+// fabricCleanup deletes; it runs after the test's context ended.
+func (w *world) fabricCleanup(path string) {
+	req, err := http.NewRequest("DELETE", w.env["FABRIC_ENDPOINT"]+"/v1"+path, nil)
 	if err != nil {
 		panic(err)
 	}

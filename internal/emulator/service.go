@@ -64,6 +64,8 @@ type service struct {
 	unknown   func(c *call) *fault            // no such path
 	notThis   func(c *call, ok string) *fault // the path exists, the method doesn't
 	log       *slog.Logger
+
+	errorHeader string // that has an error's code, besides the body; "" for none
 }
 
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -103,6 +105,9 @@ func (s *service) fail(h http.Header, id string, err error) reply {
 	}
 	for name, value := range f.header {
 		h.Set(name, value)
+	}
+	if s.errorHeader != "" {
+		h.Set(s.errorHeader, f.code)
 	}
 	return reply{f.status, s.render(f, id)}
 }

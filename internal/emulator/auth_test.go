@@ -1,0 +1,33 @@
+package emulator_test
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTokensAreForOneAudience(t *testing.T) {
+	w := common(t)
+	at := map[string]string{
+		"FABRIC_TOKEN":  w.env["FABRIC_ENDPOINT"] + "/v1/workspaces",
+		"ARM_TOKEN":     w.env["ARM_ENDPOINT"] + w.env["POSTGRES_SERVER_ID"] + "?api-version=2025-08-01",
+		"VAULT_TOKEN":   w.env["KEYVAULT_URL"] + "/secrets?api-version=7.4",
+		"STORAGE_TOKEN": w.env["ONELAKE_DFS_ENDPOINT"] + "/" + w.env["FABRIC_WORKSPACE_ID"] + "?resource=filesystem&recursive=false",
+	}
+	wrong := map[string]string{"FABRIC_TOKEN": "Unauthorized", "ARM_TOKEN": "InvalidAuthenticationTokenAudience", "VAULT_TOKEN": "Unauthorized", "STORAGE_TOKEN": "InvalidAuthenticationInfo"}
+	missing := map[string]string{"FABRIC_TOKEN": "Unauthorized", "ARM_TOKEN": "AuthenticationFailed", "VAULT_TOKEN": "Unauthorized", "STORAGE_TOKEN": "NoAuthenticationInformation"}
+	for service, url := range at {
+		for token := range at {
+			a := w.do(t, "GET", url, w.env[token], nil)
+			if token != service {
+				a.want(t, 401, wrong[service])
+			} else if a.status == 401 {
+				t.Errorf("%s with its own token: got %d %s", service, a.status, a.raw)
+			}
+		}
+		w.do(t, "GET", url, "", nil).want(t, 401, missing[service])
+	}
+	a := w.do(t, "GET", at["VAULT_TOKEN"], "", nil)
+	if got := a.header.Get("WWW-Authenticate"); !strings.Contains(got, `resource="https://vault.azure.net"`) || strings.Count(got, "/") < 5 {
+		t.Errorf("challenge: got %q, want the vault's resource and a tenant", got)
+	}
+}
