@@ -129,7 +129,7 @@ func TestCutAtEveryWrite(t *testing.T) {
 	run := func(t *testing.T, cow bool, cut, how int) (writes int) {
 		z := newZone(t, t.TempDir(), cow)
 		plain := z.config
-		p := &power{left: cut, how: how}
+		p := &power{left: cut, how: how} // the whole life of the first process
 		z.config.Landing, z.config.Tables = cutStore{z.landing, p}, cutStore{z.lake, p}
 		r := New(z.config)
 		for i, phase := range phases {
@@ -165,7 +165,7 @@ func TestCutAtEveryWrite(t *testing.T) {
 		}
 		for how := range cuts {
 			for n := range total {
-				t.Run(fmt.Sprintf("%s/%d/%d", name, how, n), func(t *testing.T) { run(t, cow, n, how) })
+				t.Run(fmt.Sprintf("%s/%d/%d", name, how, n), func(t *testing.T) { t.Parallel(); run(t, cow, n, how) })
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package replicator
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -64,8 +65,10 @@ type history struct {
 	model
 	t    *rapid.T
 	r    *Replicator
-	wide bool // the third column is there
-	open bool // the last file did not end its transaction
+	wide bool   // the third column is there
+	open bool   // the last file did not end its transaction
+	p    *power // of r's stores
+	cut  bool   // a process was killed: it may have left files that no version holds
 	lsn  landing.LSN
 }
 
@@ -91,6 +94,49 @@ func (h *history) publishSome() {
 	}
 	h.publish(marked, meta, rows...)
 	h.model.apply(marked, complete, rows)
+}
+
+// start begins a new process.
+func (h *history) start() {
+	h.p = &power{left: math.MaxInt}
+	c := h.config
+	c.Landing, c.Tables = cutStore{h.landing, h.p}, cutStore{h.lake, h.p}
+	h.r = New(c)
+}
+
+// fail lets the writes of one round fail, from some write on.
+func (h *history) fail() {
+	h.p.left, h.p.how = rapid.IntRange(0, 8).Draw(h.t, "writes"), rapid.IntRange(before, after).Draw(h.t, "how")
+	_ = h.r.Once(context.Background()) // the cut is an error somewhere, or too late
+	h.cut = h.cut || h.p.off()
+	h.p.left = math.MaxInt
+}
+
+// orphans expects every data file to be held by some version.
+func (h *history) orphans() {
+	list, err := h.table().List(context.Background(), "")
+	if err != nil {
+		h.Fatal(err)
+	}
+	newest, err := delta.Open(context.Background(), h.table(), -1)
+	if err != nil {
+		h.Fatal(err)
+	}
+	held := map[string]bool{}
+	for v := range newest.Version + 1 {
+		s, err := delta.Open(context.Background(), h.table(), v)
+		if err != nil {
+			h.Fatal(err)
+		}
+		for _, f := range s.Files {
+			held[f.Name] = true
+		}
+	}
+	for _, i := range list {
+		if strings.HasPrefix(i.Name, dataPrefix) && !held[i.Name] {
+			h.Fatalf("%s is held by no version", i.Name)
+		}
+	}
 }
 
 // check compares every version with the model.
@@ -133,7 +179,7 @@ func TestRandomHistories(t *testing.T) {
 		h := &history{zone: newZone(t, dir, cow), t: t, model: model{rows: map[int64][]string{}}}
 		h.config.FileBytes = rapid.SampledFrom([]int64{300, 2000, 1 << 20}).Draw(t, "file bytes")
 		h.metadata("id")
-		h.r = New(h.config)
+		h.start()
 		t.Repeat(map[string]func(*rapid.T){
 			"publish":  func(t *rapid.T) { h.t = t; h.publishSome() },
 			"publish2": func(t *rapid.T) { h.t = t; h.publishSome() },
@@ -142,14 +188,9 @@ func TestRandomHistories(t *testing.T) {
 					t.Fatal(s.Error)
 				}
 			},
-			"restart": func(t *rapid.T) { h.r = New(h.config) },
-			"cut": func(t *rapid.T) {
-				p := &power{left: rapid.IntRange(0, 8).Draw(t, "writes"), how: rapid.IntRange(before, after).Draw(t, "how")}
-				c := h.config
-				c.Landing, c.Tables = cutStore{h.landing, p}, cutStore{h.lake, p}
-				_ = New(c).Once(context.Background()) // the cut is an error somewhere, or too late
-				h.r = New(h.config)
-			},
+			"restart": func(t *rapid.T) { h.start() },
+			"cut":     func(t *rapid.T) { h.t = t; h.fail(); h.start() },
+			"hiccup":  func(t *rapid.T) { h.t = t; h.fail() }, // the same process goes on
 			"column": func(t *rapid.T) {
 				if h.wide {
 					t.Skip("there already")
@@ -169,5 +210,8 @@ func TestRandomHistories(t *testing.T) {
 			t.Fatalf("got %+v, want file %d", s, h.n)
 		}
 		h.check()
+		if !h.cut {
+			h.orphans()
+		}
 	})
 }
