@@ -28,6 +28,8 @@ type Finding struct {
 	Consent string   `json:"consent,omitempty"` // the consent that this needs beyond a yes
 	Allowed bool     `json:"allowed,omitempty"` // that consent is given
 	Notes   []Note   `json:"notes,omitempty"`   // what people should know before they say yes
+
+	passing bool // a Wait that ends by itself soon: a plan waits for it, too
 }
 
 // Note tells what is lost, left out or left alone.

@@ -46,12 +46,14 @@ const (
 )
 
 // Plan checks every step, in order, and changes nothing. It goes on past blocked
-// steps, so that all of them are told at once; the error is a *StepError, and
-// the findings until then come with it.
+// steps, so that all of them are told at once; the error is a *StepError or a
+// *TimeoutError, and the findings until then come with it. It blocks while the
+// server restarts, for some minutes at most.
 func Plan(ctx context.Context, steps []Step, facts *Facts) ([]Finding, error) {
 	var plan []Finding
 	for _, s := range steps {
-		f, err := check(ctx, s, facts)
+		r := runner{s, facts, func(Event) {}, time.Now(), passingPatience}
+		f, err := r.look(ctx, func(f Finding) bool { return !f.passing })
 		if err != nil {
 			return plan, err
 		}
@@ -59,6 +61,10 @@ func Plan(ctx context.Context, steps []Step, facts *Facts) ([]Finding, error) {
 	}
 	return plan, nil
 }
+
+// passingPatience is how long a plan waits for a server that is restarting: until
+// it answers, nothing that it holds can be judged.
+const passingPatience = 5 * time.Minute
 
 func check(ctx context.Context, s Step, facts *Facts) (Finding, error) {
 	f, err := s.Check(ctx, facts)

@@ -31,7 +31,7 @@ func (s adminStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	}
 	session, err := s.asAdmin(ctx, f)
 	if err != nil {
-		return s.refused(err, f)
+		return s.refused(ctx, err, f)
 	}
 	self, err := session.Self(ctx)
 	if err != nil {
@@ -69,9 +69,11 @@ func (s adminStep) password(ctx context.Context, f *Facts) (Finding, error) {
 }
 
 // refused tells why the administrator could not sign in.
-func (s adminStep) refused(err error, f *Facts) (Finding, error) {
+func (s adminStep) refused(ctx context.Context, err error, f *Facts) (Finding, error) {
 	set := "az keyvault secret set --vault-name " + vaultName(s.Config.Vault) + " --name " + s.Config.Admin.Secret + " --file PATH"
 	switch {
+	case admin.IsStarting(err) || isUnreachable(err) && passes(f.Server.State):
+		return Finding{Action: Wait, Reason: "ServerRestarting", Have: "the server is restarting", passing: true}, s.look(ctx, f)
 	case admin.IsWrongPassword(err):
 		return blocked("AdminPasswordWrong", "the server refuses "+s.Config.Admin.User, set), nil
 	case admin.IsNoDatabase(err):
@@ -82,6 +84,17 @@ func (s adminStep) refused(err error, f *Facts) (Finding, error) {
 		return blocked("ServerUnreachable", s.Config.ConnectionServer()+" doesn't answer", fmt.Sprintf("pg_isready -h %s -p %d", f.Host, s.Config.Server.Port)), nil
 	}
 	return Finding{}, err
+}
+
+// passes reports whether a server's state ends by itself.
+func passes(state string) bool { return state != "" && state != "Ready" && !stopped(state) }
+
+// look reads the server's state again: it decides how the next refusal is read.
+func (s adminStep) look(ctx context.Context, f *Facts) error {
+	if s.Server == nil {
+		return nil
+	}
+	return s.refresh(ctx, f)
 }
 
 // vaultFault makes a finding of what keeps us out of the vault.

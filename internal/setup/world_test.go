@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/emulator"
 	"github.com/pgmirror/pgmirror/internal/localpg"
@@ -152,7 +153,7 @@ func (r *run) write(what string, do func() error) error {
 	return err
 }
 
-// RoundTrip makes run an http.RoundTripper's wrapper, see transport.
+// transport carries HTTP requests, the writes among them through run.write.
 type transport struct {
 	next http.RoundTripper
 	run  *run
@@ -167,10 +168,13 @@ func (x transport) RoundTrip(q *http.Request) (*http.Response, error) {
 		resp, err = x.next.RoundTrip(q)
 		return err
 	})
-	if err != nil && resp != nil {
-		resp.Body.Close()
+	if err != nil {
+		if resp != nil {
+			resp.Body.Close()
+		}
+		return nil, err
 	}
-	return resp, err
+	return resp, nil
 }
 
 // isWrite: Fabric asks some questions by POST.
@@ -249,4 +253,23 @@ func clean(t *testing.T, plan []setup.Finding) {
 			t.Errorf("%s: %s (%s): have %s, want %s, after %s", f.Step, f.Action, f.Reason, f.Have, f.Want, f.After)
 		}
 	}
+}
+
+// rows reads one column of text as the superuser.
+func (w *world) rows(t *testing.T, sql string) []string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), w.superuser())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	rows, err := conn.Query(t.Context(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

@@ -121,6 +121,9 @@ func IsWrongPassword(err error) bool { s := SQLState(err); return s == "28P01" |
 // IsNoDatabase reports whether the database doesn't exist.
 func IsNoDatabase(err error) bool { return SQLState(err) == "3D000" }
 
+// IsStarting reports whether the server is just starting or shutting down.
+func IsStarting(err error) bool { s := SQLState(err); return s == "57P03" || s == "57P01" }
+
 // IsForbidden reports whether a right is missing.
 func IsForbidden(err error) bool { return SQLState(err) == "42501" }
 
