@@ -99,7 +99,7 @@ func (t *pgType) codecs(target batch.Type, n *counter) (text, bin codec) {
 	case famMoney:
 		return moneyCodecs(target, t.MoneyScale)
 	case famDate:
-		return codec{n.putDateText, quoted(same)}, codec{n.putDate, quoted(renderDate)}
+		return codec{n.putDateText, quoted(renderDateText)}, codec{n.putDate, quoted(renderDate)}
 	case famTimestamp, famTimestamptz:
 		zone := f == famTimestamptz
 		return codec{n.putTimestampText, quoted(renderTimestampText(zone))}, codec{n.putTimestamp, quoted(renderTimestamp(zone))}

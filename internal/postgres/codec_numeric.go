@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"strconv"
@@ -281,13 +282,28 @@ func jsonNumeric(dst, v []byte) ([]byte, error) {
 }
 
 func jsonNumericText(dst, v []byte) ([]byte, error) {
-	if len(v) == 0 {
-		return dst, errMalformed
-	}
-	if last := v[len(v)-1]; last < '0' || last > '9' {
+	switch {
+	case isNumber(v):
+		return append(dst, v...), nil
+	case string(v) == "NaN" || string(v) == "Infinity" || string(v) == "-Infinity":
 		return jsonText(dst, v)
 	}
-	return append(dst, v...), nil
+	return dst, errMalformed
+}
+
+// isNumber says whether v is a numeric's text and so also a number in JSON.
+func isNumber(v []byte) bool {
+	whole, fraction, point := bytes.Cut(bytes.TrimPrefix(v, []byte{'-'}), []byte{'.'})
+	return onlyDigits(whole) && (whole[0] != '0' || len(whole) == 1) && (!point || onlyDigits(fraction))
+}
+
+func onlyDigits(v []byte) bool {
+	for _, b := range v {
+		if b < '0' || b > '9' {
+			return false
+		}
+	}
+	return len(v) > 0
 }
 
 // moneyCodecs read a money, which is a whole number of the currency's smallest

@@ -263,6 +263,14 @@ func renderDate(dst, v []byte) ([]byte, error) {
 	}
 }
 
+// renderDateText checks a date in its text form, which is the canonical one.
+func renderDateText(dst, v []byte) ([]byte, error) {
+	if _, ok := parseDate(v); !ok {
+		return dst, errMalformed
+	}
+	return append(dst, v...), nil
+}
+
 // appendDate writes a date and returns what belongs at its very end.
 func appendDate(dst []byte, day int64) (out []byte, bc string) {
 	y, m, d := civilFromDays(day)

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -252,21 +253,34 @@ func TestRecord(t *testing.T) {
 
 func recordSlot(t *testing.T, e postgres.Endpoint, slot, options string) {
 	t.Helper()
-	repl, err := e.ConnectReplication(t.Context())
+	var out []byte
+	for _, m := range rawMessages(t, e, slot, options) {
+		out = append(binary.BigEndian.AppendUint32(out, uint32(len(m))), m...)
+	}
+	if err := os.WriteFile("pgoutput/testdata/"+slot+".recording", out, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rawMessages is what a server sends for publication p up to the message "end".
+func rawMessages(t testing.TB, e postgres.Endpoint, slot, options string) [][]byte {
+	t.Helper()
+	ctx := context.Background()
+	repl, err := e.ConnectReplication(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer repl.Close(t.Context())
-	if _, err := repl.Exec(t.Context(), "SET logical_decoding_work_mem = '64kB'").ReadAll(); err != nil {
+	defer repl.Close(ctx)
+	if _, err := repl.Exec(ctx, "SET logical_decoding_work_mem = '64kB'").ReadAll(); err != nil {
 		t.Fatal(err)
 	}
 	repl.Frontend().Send(&pgproto3.Query{String: fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL 0/0 (publication_names 'p', %s)", slot, options)})
 	if err := repl.Frontend().Flush(); err != nil {
 		t.Fatal(err)
 	}
-	var out []byte
+	var out [][]byte
 	for {
-		msg, err := repl.ReceiveMessage(t.Context())
+		msg, err := repl.ReceiveMessage(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,13 +288,10 @@ func recordSlot(t *testing.T, e postgres.Endpoint, slot, options string) {
 		if !ok || m.Data[0] != 'w' {
 			continue
 		}
-		out = append(binary.BigEndian.AppendUint32(out, uint32(len(m.Data)-25)), m.Data[25:]...)
+		out = append(out, bytes.Clone(m.Data[25:]))
 		if strings.HasPrefix(string(m.Data[25:]), "M\x00") && strings.Contains(string(m.Data[25:]), "end\x00") {
-			break
+			return out
 		}
-	}
-	if err := os.WriteFile("pgoutput/testdata/"+slot+".recording", out, 0o644); err != nil {
-		t.Fatal(err)
 	}
 }
 
