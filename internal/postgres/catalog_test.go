@@ -132,6 +132,9 @@ z" int, "Name" int, name int, "__ROWMARKER__" int, "ünï" int, "we""ird" int)`)
 
 func TestPublishedTables(t *testing.T) {
 	e := database(t, "")
+	if cluster(t).Version < 15 {
+		t.Skip("column lists and row filters are from PostgreSQL 15 on")
+	}
 	run(t, e, `CREATE TABLE a (id int PRIMARY KEY, v int, w int); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY); CREATE TABLE f (id int PRIMARY KEY);
 		CREATE PUBLICATION one FOR TABLE a (id, w), b; CREATE PUBLICATION two FOR TABLE b, f WHERE (id > 3)`)
 	tables, err := postgres.PublishedTables(t.Context(), connect(t, e), []string{"one", "two"})

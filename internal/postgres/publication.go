@@ -37,6 +37,10 @@ func applyPublication(ctx context.Context, q Querier, publications []string, tab
 	if err != nil {
 		return fmt.Errorf("read the publications' tables: %w", err)
 	}
+	index := make(map[[2]string]*Table, len(tables))
+	for i := range tables {
+		index[[2]string{tables[i].Schema, tables[i].Name}] = &tables[i]
+	}
 	var (
 		schema, name string
 		hasList      bool
@@ -44,15 +48,15 @@ func applyPublication(ctx context.Context, q Querier, publications []string, tab
 		filter       string
 	)
 	_, err = pgx.ForEachRow(rows, []any{&schema, &name, &hasList, &columns, &filter}, func() error {
-		i := slices.IndexFunc(tables, func(t Table) bool { return t.Schema == schema && t.Name == name })
-		if i < 0 {
+		t := index[[2]string{schema, name}]
+		if t == nil {
 			return nil // published since the tables were listed; the next look finds it
 		}
 		if hasList {
-			tables[i].publish(columns)
+			t.publish(columns)
 		}
 		if filter != "" {
-			tables[i].Obstacle = "its publication has a row filter, which is not built yet"
+			t.Obstacle = "its publication has a row filter, which is not built yet"
 		}
 		return nil
 	})

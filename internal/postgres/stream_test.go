@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/localpg"
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
 	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
 )
@@ -209,6 +211,47 @@ func TestStreamErrors(t *testing.T) {
 	}
 	if _, err := s.Next(ctx); err == nil {
 		t.Error("a broken stream goes on")
+	}
+}
+
+// A server that shuts down ends the stream in order; after its return the stream
+// goes on from what was confirmed.
+func TestServerShutsDown(t *testing.T) {
+	c := localpgtest.Start(t, localpg.Options{Settings: map[string]string{"wal_level": "logical"}})
+	e := postgres.Endpoint{Host: c.Host, Port: c.Port, Database: "postgres", User: c.Superuser, Password: c.Password, SSLMode: "disable"}
+	run(t, e, "CREATE TABLE a (id int PRIMARY KEY)", "CREATE PUBLICATION p FOR TABLE a")
+	newSlot(t, e, "restart")
+	run(t, e, "INSERT INTO a VALUES (1)")
+	s := startStream(t, e, postgres.StreamOptions{Slot: "restart", Publications: []string{"p"}})
+	end := postgres.LSN(nextMessage(t, s, "C").EndLSN)
+	if err := s.Confirm(t.Context(), end); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.Stop(context.Background()) }()
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
+	for {
+		if _, err := s.Next(ctx); err != nil {
+			if !errors.Is(err, postgres.ErrStreamEnded) {
+				t.Errorf("got %v, want ErrStreamEnded", err)
+			}
+			break
+		}
+	}
+	s.Close(ctx) // the server may be gone already
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.Port = c.Port
+	run(t, e, "INSERT INTO a VALUES (2)")
+	s = startStream(t, e, postgres.StreamOptions{Slot: "restart", Publications: []string{"p"}, Start: end})
+	m := nextMessage(t, s, "I")
+	if _, v := m.New.Next(); string(v) != "2" {
+		t.Errorf("goes on with row %s, want 2", v)
 	}
 }
 

@@ -29,6 +29,7 @@ type typeCase struct {
 	want   string
 	values []string
 	random func(r *rand.Rand) string
+	since  int // the first major version that knows it; 0: all do
 }
 
 const (
@@ -45,103 +46,104 @@ func wantDecimal(scale int) string {
 }
 
 var typeCases = []typeCase{
-	{"boolean", "boolean", true, "v::int::text", []string{"t", "f"}, nil},
-	{"smallint", "short", true, "v::text", []string{"-32768", "32767", "0", "-1"}, nil},
-	{"integer", "integer", true, "v::text", []string{"-2147483648", "2147483647", "0"}, nil},
-	{"bigint", "long", true, "v::text", []string{"-9223372036854775808", "9223372036854775807", "0"}, randomInt},
-	{"oid", "long", true, "v::text", []string{"0", "4294967295"}, nil},
-	{"real", "float", true, "v::text", floats, randomFloat(32)},
-	{"double precision", "double", true, "v::text", append([]string{"1.7976931348623157e308", "5e-324", "9007199254740993"}, floats...), randomFloat(64)},
-	{"numeric(12,2)", "decimal(12,2)", true, wantDecimal(2), []string{"0", "9999999999.99", "-9999999999.99", "0.01", "-0.05", "10000", "99990000.1", "0.1"}, randomNumeric(10, 2)},
-	{"numeric(18,0)", "decimal(18,0)", true, wantDecimal(0), []string{"999999999999999999", "-999999999999999999", "10000000000000000"}, randomNumeric(18, 0)},
-	{"numeric(5,5)", "decimal(5,5)", true, wantDecimal(5), []string{"0.99999", "0.00001", "-0.00001"}, randomNumeric(0, 5)},
-	{"numeric(38,10)", "decimal(38,10)", true, wantDecimal(10), []string{"9999999999999999999999999999.9999999999", "-9999999999999999999999999999.9999999999", "0.0000000001", "-0.0000000001"}, randomNumeric(28, 10)},
-	{"numeric(38,38)", "decimal(38,38)", true, wantDecimal(38), []string{"0.99999999999999999999999999999999999999", "-0.00000000000000000000000000000000000001"}, nil},
-	{"numeric(19,0)", "decimal(19,0)", true, wantDecimal(0), []string{"9223372036854775808", "-9223372036854775809", "9999999999999999999"}, randomNumeric(19, 0)},
-	{"numeric", "string", true, wantText, []string{"0", "0.00", "NaN", "Infinity", "-Infinity", "1e500", "1e-500", "-12345678901234567890.123", "0.00012", "10000.0000", "100000000"}, randomNumeric(60, 40)},
-	{"numeric(39,2)", "string", true, wantText, []string{"NaN", "1234567890123456789012345678901234567.12"}, nil},
-	{"numeric(3,-2)", "string", true, wantText, []string{"12345", "-99900", "0"}, nil},
-	{"numeric(2,4)", "string", true, wantText, []string{"0.0099", "-0.0001"}, nil},
-	{"money", "decimal(19,2)", true, "trim_scale(v::numeric * 100)::text", []string{"-92233720368547758.08", "92233720368547758.07", "0", "-0.01", "1234.5"}, nil},
-	{"date", "date", true, wantDays, []string{"infinity", "-infinity", "0044-03-15 BC", "0001-01-01", "9999-12-31", "10000-01-01", "5874897-12-31", "4713-01-01 BC", "1970-01-01", "1969-12-31", "2000-02-29", "1900-03-01"}, randomDate},
-	{"timestamp", "timestamp", true, wantMicros, timestamps, randomTimestamp},
-	{"timestamp(3)", "timestamp", true, wantMicros, []string{"2024-02-29 23:59:59.9996"}, nil},
-	{"timestamptz", "timestamp", true, wantMicros, timestamps, randomTimestamp},
-	{"time", "string", true, wantText, []string{"00:00:00", "24:00:00", "23:59:59.999999", "12:34:56.7", "01:02:03.000004"}, nil},
-	{"timetz", "string", true, wantText, []string{"00:00:00+00", "24:00:00-15:59:59", "12:34:56.789+05:30", "01:02:03-08", "01:02:03.5+15:59"}, nil},
-	{"interval", "string", true, wantText, []string{"0", "1 year 2 months 3 days 04:05:06.789", "-1 year", "-1 months", "-0.5 seconds", "-1 day +00:00:00.000001", "1 mon -1 day", "178956970 years 7 months", "2147483647 days", "2562047788:00:54.775807", "-2562047788:00:54.775807", "00:01:00", "-00:00:30"}, randomInterval},
-	{"uuid", "string", true, wantText, []string{"00000000-0000-0000-0000-000000000000", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"}, nil},
-	{"text", "string", true, wantText, texts, nil},
-	{"varchar(20)", "string", true, wantText, []string{"", "ümlaut", "a b  "}, nil},
-	{"char(5)", "string", true, wantText, []string{"", "a", "ab  ", "€"}, nil},
-	{`"char"`, "string", true, wantText, []string{"", "a", `\`}, nil},
-	{"name", "string", true, wantText, []string{"", "pg_class", strings.Repeat("x", 63)}, nil},
-	{"citext", "string", true, wantText, []string{"", "MiXed"}, nil},
-	{"mood", "string", true, wantText, []string{"sad", "it's \"ok\""}, nil},
-	{"bytea", "binary", true, "encode(v, 'hex')", []string{"", `\x00ff5c27`}, nil},
-	{"json", "string", true, wantText, []string{"null", `{"b" : 1,  "a":[1, 2]}`, `"x\u0041"`}, nil},
-	{"jsonb", "string", true, wantText, []string{"null", `{"b" : 1,  "a":[1, 2.50]}`, `"x\u0041 \n"`}, nil},
-	{"bit(3)", "string", true, wantText, []string{"101", "000"}, nil},
-	{"varbit", "string", true, wantText, []string{"", "1", "101100111000", "11111111"}, nil},
-	{"macaddr", "string", true, wantText, []string{"08:00:2b:01:02:03"}, nil},
-	{"macaddr8", "string", true, wantText, []string{"08:00:2b:01:02:03:04:05"}, nil},
-	{"pg_lsn", "string", true, wantText, []string{"0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"}, nil},
-	{"hstore", "string", true, "CASE WHEN v = '' THEN '{}' ELSE replace(replace(hstore_to_json(v)::text, '\": ', '\":'), ', \"', ',\"') END", []string{"", `a=>1`, `"k \"1\\"=>"v\n", b=>NULL`, `NULL=>"null"`, "longer=>x, a=>y, bb=>NULL"}, nil},
-	{"posint", "integer", true, "v::text", []string{"1", "2147483647"}, nil},
-	{"price", "decimal(10,2)", true, wantDecimal(2), []string{"1.5", "-99999999.99"}, nil},
-	{"integer[]", "string", true, wantJSON, []string{"{}", "{1,NULL,-3}", "{{1,2},{3,4}}", "[0:1]={5,6}", "{{{1},{2}},{{3},{NULL}}}"}, nil},
-	{"smallint[]", "string", true, wantJSON, []string{"{-32768,32767}"}, nil},
-	{"bigint[]", "string", true, wantJSON, []string{"{-9223372036854775808,9223372036854775807}"}, nil},
-	{"oid[]", "string", true, "replace(to_json(v)::text, '\"', '')", []string{"{4294967295,0}"}, nil},
-	{"boolean[]", "string", true, wantJSON, []string{"{t,f,NULL}"}, nil},
+	{"boolean", "boolean", true, "v::int::text", []string{"t", "f"}, nil, 0},
+	{"smallint", "short", true, "v::text", []string{"-32768", "32767", "0", "-1"}, nil, 0},
+	{"integer", "integer", true, "v::text", []string{"-2147483648", "2147483647", "0"}, nil, 0},
+	{"bigint", "long", true, "v::text", []string{"-9223372036854775808", "9223372036854775807", "0"}, randomInt, 0},
+	{"oid", "long", true, "v::text", []string{"0", "4294967295"}, nil, 0},
+	{"real", "float", true, "v::text", floats, randomFloat(32), 0},
+	{"double precision", "double", true, "v::text", append([]string{"1.7976931348623157e308", "5e-324", "9007199254740993"}, floats...), randomFloat(64), 0},
+	{"numeric(12,2)", "decimal(12,2)", true, wantDecimal(2), []string{"0", "9999999999.99", "-9999999999.99", "0.01", "-0.05", "10000", "99990000.1", "0.1"}, randomNumeric(10, 2), 0},
+	{"numeric(18,0)", "decimal(18,0)", true, wantDecimal(0), []string{"999999999999999999", "-999999999999999999", "10000000000000000"}, randomNumeric(18, 0), 0},
+	{"numeric(5,5)", "decimal(5,5)", true, wantDecimal(5), []string{"0.99999", "0.00001", "-0.00001"}, randomNumeric(0, 5), 0},
+	{"numeric(38,10)", "decimal(38,10)", true, wantDecimal(10), []string{"9999999999999999999999999999.9999999999", "-9999999999999999999999999999.9999999999", "0.0000000001", "-0.0000000001"}, randomNumeric(28, 10), 0},
+	{"numeric(38,38)", "decimal(38,38)", true, wantDecimal(38), []string{"0.99999999999999999999999999999999999999", "-0.00000000000000000000000000000000000001"}, nil, 0},
+	{"numeric(19,0)", "decimal(19,0)", true, wantDecimal(0), []string{"9223372036854775808", "-9223372036854775809", "9999999999999999999"}, randomNumeric(19, 0), 0},
+	{"numeric", "string", true, wantText, []string{"0", "0.00", "NaN", "Infinity", "-Infinity", "1e500", "1e-500", "-12345678901234567890.123", "0.00012", "10000.0000", "100000000"}, randomNumeric(60, 40), 0},
+	{"numeric(39,2)", "string", true, wantText, []string{"NaN", "1234567890123456789012345678901234567.12"}, nil, 0},
+	{"numeric(3,-2)", "string", true, wantText, []string{"12345", "-99900", "0"}, nil, 15},
+	{"numeric(2,4)", "string", true, wantText, []string{"0.0099", "-0.0001"}, nil, 15},
+	{"money", "decimal(19,2)", true, "trim_scale(v::numeric * 100)::text", []string{"-92233720368547758.08", "92233720368547758.07", "0", "-0.01", "1234.5"}, nil, 0},
+	{"date", "date", true, wantDays, []string{"infinity", "-infinity", "0044-03-15 BC", "0001-01-01", "9999-12-31", "10000-01-01", "5874897-12-31", "4713-01-01 BC", "1970-01-01", "1969-12-31", "2000-02-29", "1900-03-01"}, randomDate, 0},
+	{"timestamp", "timestamp", true, wantMicros, timestamps, randomTimestamp, 0},
+	{"timestamp(3)", "timestamp", true, wantMicros, []string{"2024-02-29 23:59:59.9996"}, nil, 0},
+	{"timestamptz", "timestamp", true, wantMicros, timestamps, randomTimestamp, 0},
+	{"time", "string", true, wantText, []string{"00:00:00", "24:00:00", "23:59:59.999999", "12:34:56.7", "01:02:03.000004"}, nil, 0},
+	{"timetz", "string", true, wantText, []string{"00:00:00+00", "24:00:00-15:59:59", "12:34:56.789+05:30", "01:02:03-08", "01:02:03.5+15:59"}, nil, 0},
+	{"interval", "string", true, wantText, []string{"0", "1 year 2 months 3 days 04:05:06.789", "-1 year", "-1 months", "-0.5 seconds", "-1 day +00:00:00.000001", "1 mon -1 day", "178956970 years 7 months", "2147483647 days", "2562047788:00:54.775807", "-2562047788:00:54.775807", "00:01:00", "-00:00:30"}, randomInterval, 0},
+	{"interval", "string", true, wantText, []string{"infinity", "-infinity"}, nil, 17},
+	{"uuid", "string", true, wantText, []string{"00000000-0000-0000-0000-000000000000", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"}, nil, 0},
+	{"text", "string", true, wantText, texts, nil, 0},
+	{"varchar(20)", "string", true, wantText, []string{"", "ümlaut", "a b  "}, nil, 0},
+	{"char(5)", "string", true, wantText, []string{"", "a", "ab  ", "€"}, nil, 0},
+	{`"char"`, "string", true, wantText, []string{"", "a", `\`}, nil, 0},
+	{"name", "string", true, wantText, []string{"", "pg_class", strings.Repeat("x", 63)}, nil, 0},
+	{"citext", "string", true, wantText, []string{"", "MiXed"}, nil, 0},
+	{"mood", "string", true, wantText, []string{"sad", "it's \"ok\""}, nil, 0},
+	{"bytea", "binary", true, "encode(v, 'hex')", []string{"", `\x00ff5c27`}, nil, 0},
+	{"json", "string", true, wantText, []string{"null", `{"b" : 1,  "a":[1, 2]}`, `"x\u0041"`}, nil, 0},
+	{"jsonb", "string", true, wantText, []string{"null", `{"b" : 1,  "a":[1, 2.50]}`, `"x\u0041 \n"`}, nil, 0},
+	{"bit(3)", "string", true, wantText, []string{"101", "000"}, nil, 0},
+	{"varbit", "string", true, wantText, []string{"", "1", "101100111000", "11111111"}, nil, 0},
+	{"macaddr", "string", true, wantText, []string{"08:00:2b:01:02:03"}, nil, 0},
+	{"macaddr8", "string", true, wantText, []string{"08:00:2b:01:02:03:04:05"}, nil, 0},
+	{"pg_lsn", "string", true, wantText, []string{"0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"}, nil, 0},
+	{"hstore", "string", true, "CASE WHEN v = '' THEN '{}' ELSE replace(replace(hstore_to_json(v)::text, '\": ', '\":'), ', \"', ',\"') END", []string{"", `a=>1`, `"k \"1\\"=>"v\n", b=>NULL`, `NULL=>"null"`, "longer=>x, a=>y, bb=>NULL"}, nil, 0},
+	{"posint", "integer", true, "v::text", []string{"1", "2147483647"}, nil, 0},
+	{"price", "decimal(10,2)", true, wantDecimal(2), []string{"1.5", "-99999999.99"}, nil, 0},
+	{"integer[]", "string", true, wantJSON, []string{"{}", "{1,NULL,-3}", "{{1,2},{3,4}}", "[0:1]={5,6}", "{{{1},{2}},{{3},{NULL}}}"}, nil, 0},
+	{"smallint[]", "string", true, wantJSON, []string{"{-32768,32767}"}, nil, 0},
+	{"bigint[]", "string", true, wantJSON, []string{"{-9223372036854775808,9223372036854775807}"}, nil, 0},
+	{"oid[]", "string", true, "replace(to_json(v)::text, '\"', '')", []string{"{4294967295,0}"}, nil, 0},
+	{"boolean[]", "string", true, wantJSON, []string{"{t,f,NULL}"}, nil, 0},
 	{"text[]", "string", true, wantJSON, []string{`{a,"b c","",NULL,"NULL","q\"uote","back\\slash","com,ma","cur{ly}","tab	new
-line"}`, "{{a,b},{c,NULL}}", "{\"\x01\x1f\b\f\r\",ümlaut}"}, nil},
-	{"varchar(5)[]", "string", true, wantJSON, []string{`{a,"b "}`}, nil},
-	{"char(3)[]", "string", true, wantJSON, []string{`{a,"b "}`}, nil},
-	{`"char"[]`, "string", true, wantJSON, []string{`{a,"",",",NULL}`}, nil},
-	{"name[]", "string", true, wantJSON, []string{`{a,"b\"c"}`}, nil},
-	{"real[]", "string", true, wantJSON, []string{"{1e20,1e6,999999,100000,1.5e-5,0.0001,NaN,Infinity,-Infinity,-0,3.4028235e38,1e-45}"}, randomFloats(32)},
-	{"double precision[]", "string", true, wantJSON, []string{"{1e20,1e15,999999999999999,1.5e-5,0.0001,NaN,Infinity,-Infinity,-0,1.7976931348623157e308,5e-324}"}, randomFloats(64)},
-	{"numeric[]", "string", true, wantJSON, []string{"{1.50,NaN,-0.001,Infinity,-Infinity,1e20,NULL}"}, nil},
-	{"money[]", "string", true, "replace(replace(replace(to_json(v)::text, '$', ''), '\"', ''), '1,2', '12')", []string{"{-1.5,1234.56,0}"}, nil},
-	{"date[]", "string", true, wantJSON, []string{`{infinity,-infinity,2024-02-29,"0044-03-15 BC",5874897-12-31,"4713-01-01 BC"}`}, nil},
-	{"timestamp[]", "string", true, wantJSON, []string{`{infinity,-infinity,"2024-02-29 23:59:59.5","0044-03-15 01:02:03 BC","294276-12-31 23:59:59.999999","4713-01-01 00:00:00 BC",NULL}`}, nil},
-	{"timestamptz[]", "string", true, wantJSON, []string{`{infinity,"2024-02-29 23:59:59.5+02","0044-03-15 01:02:03+00 BC","294276-12-31 23:59:59.999999+00"}`}, nil},
-	{"time[]", "string", true, wantJSON, []string{"{24:00:00,12:34:56.7}"}, nil},
-	{"timetz[]", "string", true, wantJSON, []string{"{24:00:00+05:30,12:34:56.7-08}"}, nil},
-	{"interval[]", "string", true, wantJSON, []string{"{1 day,-1 month}"}, nil},
-	{"uuid[]", "string", true, wantJSON, []string{"{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"}, nil},
-	{"bytea[]", "string", true, wantJSON, []string{`{"\\x00ff",""}`}, nil},
-	{"json[]", "string", true, wantJSON, []string{`{"{\"a\" : [1]}","null",NULL}`}, nil},
-	{"jsonb[]", "string", true, wantJSON, []string{`{"{\"a\" : [1, \"x\\\\y\"]}","null",NULL}`}, nil},
-	{"varbit[]", "string", true, wantJSON, []string{"{101,1}"}, nil},
-	{"macaddr[]", "string", true, wantJSON, []string{"{08:00:2b:01:02:03}"}, nil},
-	{"pg_lsn[]", "string", true, wantJSON, []string{"{16/B374D848}"}, nil},
-	{"mood[]", "string", true, wantJSON, []string{`{sad,"it's \"ok\""}`}, nil},
-	{"citext[]", "string", true, wantJSON, []string{"{aB}"}, nil},
-	{"posint[]", "string", true, wantJSON, []string{"{1,2}"}, nil},
-	{"ints", "string", true, wantJSON, []string{"{1,2}", "{}"}, nil},
-	{"ints[]", "string", true, wantJSON, []string{`{"{1,2}","{}",NULL,"{NULL,3}"}`}, nil},
-	{"words[]", "string", true, wantJSON, []string{`{"{\"a \\\"b\",NULL}"}`}, nil},
-	{"hstore[]", "string", true, `'[{"a":"1"},null]'`, []string{`{"a=>1",NULL}`}, nil},
-	{"inet", "string", false, wantText, []string{"10.0.0.1", "10.0.0.0/8", "::1", "::ffff:1.2.3.4/128"}, nil},
-	{"cidr", "string", false, wantText, []string{"10.0.0.0/8", "::/0"}, nil},
-	{"inet[]", "string", false, wantJSON, []string{"{10.0.0.1,::1/64}"}, nil},
-	{"xml", "string", false, wantText, []string{"<a/>", `<?xml version="1.0" encoding="UTF-8"?><a>ü</a>`}, nil},
-	{"int4range", "string", false, wantText, []string{"empty", "[1,5)", "(,)"}, nil},
-	{"tstzrange", "string", false, wantText, []string{"[2024-01-01 00:00+00,infinity)"}, nil},
-	{"int4multirange", "string", false, wantText, []string{"{}", "{[1,5),[7,8)}"}, nil},
-	{"int4range[]", "string", false, `array_to_json(v::text[])::text`, []string{`{"[1,5)",empty}`}, nil},
-	{"point", "string", false, wantText, []string{"(1.5,-2)"}, nil},
-	{"box", "string", false, wantText, []string{"(1,2),(3,4)"}, nil},
-	{"box[]", "string", false, `'["(3,4),(1,2)","(1,1),(0,0)"]'`, []string{"{(1,2),(3,4);(0,0),(1,1)}"}, nil},
-	{"polygon", "string", false, wantText, []string{"((0,0),(1,1),(1,0))"}, nil},
-	{"tsvector", "string", false, wantText, []string{"'a' 'b':1A"}, nil},
-	{"pair", "string", false, wantText, []string{`(1,"a b")`, "(,)", `(2,"q""x")`}, nil},
-	{"pair[]", "string", false, `array_to_json(v::text[])::text`, []string{`{"(1,\"a b\")",NULL,"(,)"}`}, nil},
-	{"regclass", "string", false, wantText, []string{"pg_class", "0"}, nil},
-	{"int2vector", "string", false, wantText, []string{"1 2 3", ""}, nil},
-	{"xid8", "string", false, wantText, []string{"18446744073709551615"}, nil},
+line"}`, "{{a,b},{c,NULL}}", "{\"\x01\x1f\b\f\r\",ümlaut}"}, nil, 0},
+	{"varchar(5)[]", "string", true, wantJSON, []string{`{a,"b "}`}, nil, 0},
+	{"char(3)[]", "string", true, wantJSON, []string{`{a,"b "}`}, nil, 0},
+	{`"char"[]`, "string", true, wantJSON, []string{`{a,"",",",NULL}`}, nil, 0},
+	{"name[]", "string", true, wantJSON, []string{`{a,"b\"c"}`}, nil, 0},
+	{"real[]", "string", true, wantJSON, []string{"{1e20,1e6,999999,100000,1.5e-5,0.0001,NaN,Infinity,-Infinity,-0,3.4028235e38,1e-45}"}, randomFloats(32), 0},
+	{"double precision[]", "string", true, wantJSON, []string{"{1e20,1e15,999999999999999,1.5e-5,0.0001,NaN,Infinity,-Infinity,-0,1.7976931348623157e308,5e-324}"}, randomFloats(64), 0},
+	{"numeric[]", "string", true, wantJSON, []string{"{1.50,NaN,-0.001,Infinity,-Infinity,1e20,NULL}"}, nil, 0},
+	{"money[]", "string", true, "replace(replace(replace(to_json(v)::text, '$', ''), '\"', ''), '1,2', '12')", []string{"{-1.5,1234.56,0}"}, nil, 0},
+	{"date[]", "string", true, wantJSON, []string{`{infinity,-infinity,2024-02-29,"0044-03-15 BC",5874897-12-31,"4713-01-01 BC"}`}, nil, 0},
+	{"timestamp[]", "string", true, wantJSON, []string{`{infinity,-infinity,"2024-02-29 23:59:59.5","0044-03-15 01:02:03 BC","294276-12-31 23:59:59.999999","4713-01-01 00:00:00 BC",NULL}`}, nil, 0},
+	{"timestamptz[]", "string", true, wantJSON, []string{`{infinity,"2024-02-29 23:59:59.5+02","0044-03-15 01:02:03+00 BC","294276-12-31 23:59:59.999999+00"}`}, nil, 0},
+	{"time[]", "string", true, wantJSON, []string{"{24:00:00,12:34:56.7}"}, nil, 0},
+	{"timetz[]", "string", true, wantJSON, []string{"{24:00:00+05:30,12:34:56.7-08}"}, nil, 0},
+	{"interval[]", "string", true, wantJSON, []string{"{1 day,-1 month}"}, nil, 0},
+	{"uuid[]", "string", true, wantJSON, []string{"{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"}, nil, 0},
+	{"bytea[]", "string", true, wantJSON, []string{`{"\\x00ff",""}`}, nil, 0},
+	{"json[]", "string", true, wantJSON, []string{`{"{\"a\" : [1]}","null",NULL}`}, nil, 0},
+	{"jsonb[]", "string", true, wantJSON, []string{`{"{\"a\" : [1, \"x\\\\y\"]}","null",NULL}`}, nil, 0},
+	{"varbit[]", "string", true, wantJSON, []string{"{101,1}"}, nil, 0},
+	{"macaddr[]", "string", true, wantJSON, []string{"{08:00:2b:01:02:03}"}, nil, 0},
+	{"pg_lsn[]", "string", true, wantJSON, []string{"{16/B374D848}"}, nil, 0},
+	{"mood[]", "string", true, wantJSON, []string{`{sad,"it's \"ok\""}`}, nil, 0},
+	{"citext[]", "string", true, wantJSON, []string{"{aB}"}, nil, 0},
+	{"posint[]", "string", true, wantJSON, []string{"{1,2}"}, nil, 0},
+	{"ints", "string", true, wantJSON, []string{"{1,2}", "{}"}, nil, 0},
+	{"ints[]", "string", true, wantJSON, []string{`{"{1,2}","{}",NULL,"{NULL,3}"}`}, nil, 0},
+	{"words[]", "string", true, wantJSON, []string{`{"{\"a \\\"b\",NULL}"}`}, nil, 0},
+	{"hstore[]", "string", true, `'[{"a":"1"},null]'`, []string{`{"a=>1",NULL}`}, nil, 0},
+	{"inet", "string", false, wantText, []string{"10.0.0.1", "10.0.0.0/8", "::1", "::ffff:1.2.3.4/128"}, nil, 0},
+	{"cidr", "string", false, wantText, []string{"10.0.0.0/8", "::/0"}, nil, 0},
+	{"inet[]", "string", false, wantJSON, []string{"{10.0.0.1,::1/64}"}, nil, 0},
+	{"xml", "string", false, wantText, []string{"<a/>", `<?xml version="1.0" encoding="UTF-8"?><a>ü</a>`}, nil, 0},
+	{"int4range", "string", false, wantText, []string{"empty", "[1,5)", "(,)"}, nil, 0},
+	{"tstzrange", "string", false, wantText, []string{"[2024-01-01 00:00+00,infinity)"}, nil, 0},
+	{"int4multirange", "string", false, wantText, []string{"{}", "{[1,5),[7,8)}"}, nil, 0},
+	{"int4range[]", "string", false, `array_to_json(v::text[])::text`, []string{`{"[1,5)",empty}`}, nil, 0},
+	{"point", "string", false, wantText, []string{"(1.5,-2)"}, nil, 0},
+	{"box", "string", false, wantText, []string{"(1,2),(3,4)"}, nil, 0},
+	{"box[]", "string", false, `'["(3,4),(1,2)","(1,1),(0,0)"]'`, []string{"{(1,2),(3,4);(0,0),(1,1)}"}, nil, 0},
+	{"polygon", "string", false, wantText, []string{"((0,0),(1,1),(1,0))"}, nil, 0},
+	{"tsvector", "string", false, wantText, []string{"'a' 'b':1A"}, nil, 0},
+	{"pair", "string", false, wantText, []string{`(1,"a b")`, "(,)", `(2,"q""x")`}, nil, 0},
+	{"pair[]", "string", false, `array_to_json(v::text[])::text`, []string{`{"(1,\"a b\")",NULL,"(,)"}`}, nil, 0},
+	{"regclass", "string", false, wantText, []string{"pg_class", "0"}, nil, 0},
+	{"int2vector", "string", false, wantText, []string{"1 2 3", ""}, nil, 0},
+	{"xid8", "string", false, wantText, []string{"18446744073709551615"}, nil, 0},
 }
 
 var (
@@ -218,7 +220,11 @@ func TestTypesAgree(t *testing.T) {
 	run(t, e, `CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"'); CREATE TYPE pair AS (n int, s text);
 		CREATE DOMAIN posint AS int CHECK (value > 0); CREATE DOMAIN base_price AS numeric(10,2); CREATE DOMAIN price AS base_price;
 		CREATE DOMAIN ints AS int[]; CREATE DOMAIN words AS text[]; CREATE PUBLICATION pub_text; CREATE PUBLICATION pub_binary`)
+	known := func(c typeCase) bool { return c.since <= cluster(t).Version }
 	for i, c := range typeCases {
+		if !known(c) {
+			continue
+		}
 		run(t, e, fmt.Sprintf("CREATE TABLE t%d (id int PRIMARY KEY, v %s)", i, c.typ), fmt.Sprintf("ALTER PUBLICATION pub_text ADD TABLE t%d", i))
 		if c.binary {
 			run(t, e, fmt.Sprintf("ALTER PUBLICATION pub_binary ADD TABLE t%d", i))
@@ -228,7 +234,9 @@ func TestTypesAgree(t *testing.T) {
 	newSlot(t, e, "types_binary")
 	conn := connect(t, e)
 	for i, c := range typeCases {
-		insertValues(t, conn, i, c)
+		if known(c) {
+			insertValues(t, conn, i, c)
+		}
 	}
 	run(t, e, "SELECT pg_logical_emit_message(false, 'end', '')")
 
@@ -236,6 +244,9 @@ func TestTypesAgree(t *testing.T) {
 	asBinary := streamAll(t, e, "types_binary", "pub_binary", true)
 	for i, c := range typeCases {
 		t.Run(c.typ, func(t *testing.T) {
+			if !known(c) {
+				t.Skipf("PostgreSQL knows it from version %d on", c.since)
+			}
 			tab := table(t, e, fmt.Sprintf("t%d", i))
 			if got := tab.MirrorSchema().Fields[1].Type.String(); got != c.mirror {
 				t.Errorf("becomes %s, want %s", got, c.mirror)
