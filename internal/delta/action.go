@@ -104,25 +104,25 @@ func (f *File) Live() int64 {
 	return f.Rows - f.DeletionVector.Cardinality
 }
 
-func newFile(a *Add) (File, error) {
+func newFile(a *Add) (*File, error) {
 	name, err := decodePath(a.Path)
 	if err != nil {
-		return File{}, err
+		return nil, err
 	}
-	f := File{Add: *a, Name: name, Rows: -1}
+	f := &File{Add: *a, Name: name, Rows: -1}
 	if a.Stats != "" {
 		var s struct {
 			NumRecords *int64 `json:"numRecords"`
 		}
 		if err := json.Unmarshal([]byte(a.Stats), &s); err != nil {
-			return File{}, fmt.Errorf("statistics of %s: %w", name, err)
+			return nil, fmt.Errorf("statistics of %s: %w", name, err)
 		}
 		if s.NumRecords != nil {
 			f.Rows = *s.NumRecords
 		}
 	}
 	if d := a.DeletionVector; d != nil && (f.Rows < 0 || d.Cardinality < 0 || d.Cardinality > f.Rows) {
-		return File{}, fmt.Errorf("%s: deletion vector of %d rows on a file of %d", name, d.Cardinality, f.Rows)
+		return nil, fmt.Errorf("%s: deletion vector of %d rows on a file of %d", name, d.Cardinality, f.Rows)
 	}
 	return f, nil
 }

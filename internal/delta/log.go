@@ -24,13 +24,13 @@ type state struct {
 	protocol *Protocol
 	metadata *Metadata
 	info     *CommitInfo
-	adds     map[string]*Add    // by path: a path has at most one vector at a time
+	files    map[string]*File   // by path: a path has at most one vector at a time
 	removes  map[string]*Remove // tombstones, by path and vector
 	txns     map[string]*Txn
 }
 
 func newState() *state {
-	return &state{adds: map[string]*Add{}, removes: map[string]*Remove{}, txns: map[string]*Txn{}}
+	return &state{files: map[string]*File{}, removes: map[string]*Remove{}, txns: map[string]*Txn{}}
 }
 
 // apply replays one commit. The removes of a commit come first, whatever its
@@ -39,8 +39,8 @@ func (st *state) apply(actions []Action) error {
 	st.info = nil
 	for _, a := range actions {
 		if r := a.Remove; r != nil {
-			if add := st.adds[r.Path]; add != nil && add.DeletionVector.id() == r.DeletionVector.id() {
-				delete(st.adds, r.Path)
+			if f := st.files[r.Path]; f != nil && f.DeletionVector.id() == r.DeletionVector.id() {
+				delete(st.files, r.Path)
 			}
 			st.removes[r.Path+"\x00"+r.DeletionVector.id()] = r
 		}
@@ -56,10 +56,14 @@ func (st *state) apply(actions []Action) error {
 		case a.Txn != nil:
 			st.txns[a.Txn.AppID] = a.Txn
 		case a.Add != nil:
-			if old := st.adds[a.Add.Path]; old != nil && old.DeletionVector.id() != a.Add.DeletionVector.id() {
+			if old := st.files[a.Add.Path]; old != nil && old.DeletionVector.id() != a.Add.DeletionVector.id() {
 				return fmt.Errorf("file %s is added with another deletion vector, and not removed", a.Add.Path)
 			}
-			st.adds[a.Add.Path] = a.Add
+			f, err := newFile(a.Add)
+			if err != nil {
+				return err
+			}
+			st.files[a.Add.Path] = f
 			delete(st.removes, a.Add.Path+"\x00"+a.Add.DeletionVector.id())
 		}
 	}
@@ -196,12 +200,8 @@ func (st *state) snapshot(table store.Store, version int64) (*Snapshot, error) {
 	if st.info != nil {
 		s.Info = *st.info
 	}
-	for _, a := range st.adds {
-		f, err := newFile(a)
-		if err != nil {
-			return nil, err
-		}
-		s.Files = append(s.Files, f)
+	for _, f := range st.files {
+		s.Files = append(s.Files, *f)
 	}
 	slices.SortFunc(s.Files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	for id, t := range st.txns {
