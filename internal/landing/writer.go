@@ -154,8 +154,16 @@ func Prove(ctx context.Context, s store.Store) error {
 	if err := s.Rename(ctx, a, c); err != nil {
 		return fmt.Errorf("prove the landing zone: %w", err)
 	}
-	if err := s.Rename(ctx, b, c); !errors.Is(err, store.ErrExist) {
-		return fmt.Errorf("the landing zone let a file be renamed onto another (answer: %v): its files could overwrite one another, so nothing is written", err)
+	err := s.Rename(ctx, b, c)
+	switch {
+	case err == nil:
+		return ErrOverwrites
+	case !errors.Is(err, store.ErrExist):
+		return fmt.Errorf("prove the landing zone: %w", err)
 	}
 	return nil
 }
+
+// ErrOverwrites means that the store let a file be renamed onto another. Possibly
+// wrapped.
+var ErrOverwrites = errors.New("the landing zone lets a file be renamed onto another: its files could overwrite one another, so nothing is written")
