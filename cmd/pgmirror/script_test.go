@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -19,10 +23,30 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			// A server that root starts runs as another user, who must get to it.
+			dir := t.TempDir()
+			env.Setenv("TMPDIR", filepath.Dir(filepath.Dir(dir)))
+			env.Setenv("SERVERS", dir)
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
+			"await": awaitFile,
 		},
 	})
+}
+
+// awaitFile waits until a file is there: `await FILE`.
+func awaitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await FILE")
+	}
+	err := await(context.Background(), args[0]+" appears", time.Minute, func(context.Context) (bool, error) {
+		_, err := os.Stat(ts.MkAbs(args[0]))
+		return err == nil, nil
+	})
+	ts.Check(err)
 }
 
 // exits runs pgmirror and wants an exit code: `exits 3 pgmirror plan`. What it

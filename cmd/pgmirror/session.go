@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/config"
@@ -92,6 +93,9 @@ func setupFailure(err error) error {
 	if f.Code == "" {
 		f.Code = "Failed"
 	}
+	if f.Next == "" {
+		f.Next = "pgmirror plan"
+	}
 	var blocked *setup.BlockedError
 	var consent *setup.ConsentError
 	var stale *setup.NotApprovedError
@@ -117,8 +121,8 @@ func setupFailure(err error) error {
 func sentence(findings []setup.Finding) string {
 	f := findings[0]
 	text := f.Have
-	if x, ok := setup.Explain(f.Code); ok && text == "" {
-		text = x.Sentence
+	if x, ok := setup.Explain(f.Code); ok {
+		text = strings.TrimSuffix(x.Sentence, ".") + prefixed(": ", f.Have)
 	}
 	if more := len(findings) - 1; more > 0 {
 		text += fmt.Sprintf(" (and %s)", plural(more, "more blocked step"))

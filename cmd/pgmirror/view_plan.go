@@ -54,11 +54,15 @@ func writeLines(w io.Writer, lines ...any) error {
 
 // planSummary is the last line of a plan.
 type planSummary struct {
-	Changes  int      `json:"changes"`
-	Restarts int      `json:"restarts"`
+	Changes  int      `json:"changes"`  // steps that would write
+	Restarts int      `json:"restarts"` // of which restart the server
+	Waiting  int      `json:"waiting"`  // steps that can be judged only after others
 	Blocked  int      `json:"blocked"`
 	Consents []string `json:"consentsMissing"`
 }
+
+// todo is the number of steps that aren't as wanted.
+func (s planSummary) todo() int { return s.Changes + s.Waiting + s.Blocked }
 
 func summarize(plan []setup.Finding) planSummary {
 	s := planSummary{Consents: []string{}}
@@ -68,6 +72,9 @@ func summarize(plan []setup.Finding) planSummary {
 			continue
 		case setup.Blocked:
 			s.Blocked++
+			continue
+		case setup.Wait:
+			s.Waiting++
 			continue
 		case setup.Restart:
 			s.Restarts++
@@ -125,7 +132,7 @@ func writePlan(w io.Writer, c *config.Config, plan []setup.Finding) {
 		return
 	}
 	s := summarize(plan)
-	fmt.Fprintf(w, "Plan for %s (%s): %d of %d steps to do.\n\n", c.MirrorName(), c.Mode, s.Changes, len(plan))
+	fmt.Fprintf(w, "Plan for %s (%s): %d of %d steps to do.\n\n", c.MirrorName(), c.Mode, s.todo(), len(plan))
 	width := 0
 	for _, f := range plan {
 		width = max(width, len(f.Step))
@@ -136,8 +143,8 @@ func writePlan(w io.Writer, c *config.Config, plan []setup.Finding) {
 		}
 	}
 	writeNotes(w, plan)
-	fmt.Fprintf(w, "\n%s, %s, %s; %s as wanted already.\n", plural(s.Changes, "change"), plural(s.Restarts, "restart"),
-		plural(s.Blocked, "blocked step"), plural(len(plan)-s.Changes-s.Blocked, "step"))
+	fmt.Fprintf(w, "\n%s, %s; %d waiting for an earlier step, %d blocked; %d as wanted already.\n", plural(s.Changes, "change"), plural(s.Restarts, "restart"),
+		s.Waiting, s.Blocked, len(plan)-s.todo())
 	if len(s.Consents) > 0 {
 		fmt.Fprintf(w, "To apply it you have to consent to: %s\n", strings.Join(s.Consents, ", "))
 	}
