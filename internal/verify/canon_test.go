@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestAppendNumber(t *testing.T) {
@@ -39,6 +41,27 @@ func FuzzAppendNumber(f *testing.F) {
 			t.Errorf("%q: got %q, another number", s, got)
 		}
 	})
+}
+
+func TestDiffering(t *testing.T) {
+	source, mirror := newSums(4), newSums(4)
+	at := func(b byte) hash { return hash{3: b} }
+	mirror.add(at(0), hash{1}) // only the mirror has it
+	for range groupRows {
+		source.add(at(1), hash{1})
+	}
+	for _, s := range []*sums{source, mirror} { // equal, in another order
+		s.add(at(2), hash{byte(s.n[0])})
+		s.add(at(2), hash{byte(1 - s.n[0])})
+	}
+	source.add(at(3), hash{1})
+	want := []map[int]bool{{0: true, 1: true}, {3: true}}
+	if diff := cmp.Diff(want, differing(source, mirror)); diff != "" {
+		t.Errorf("groups (-want +got):\n%s", diff)
+	}
+	if got := differing(source, source); got != nil {
+		t.Errorf("a side differs from itself in %v", got)
+	}
 }
 
 // Every value comes through COPY's text format, and so does NULL beside it.

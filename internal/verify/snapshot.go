@@ -96,12 +96,12 @@ func buckets(rows int64) int {
 // differing lists the buckets that are not equal, in groups that hold at most
 // groupRows of the source, or one bucket.
 func differing(source, mirror *sums) (groups []map[int]bool) {
-	rows := int64(groupRows)
+	rows := int64(0)
 	for b := range source.n {
 		if source.equal(mirror, b) {
 			continue
 		}
-		if rows += source.n[b]; rows > groupRows {
+		if rows += source.n[b]; groups == nil || rows > groupRows {
 			groups = append(groups, map[int]bool{})
 			rows = source.n[b]
 		}
