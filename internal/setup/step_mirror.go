@@ -21,6 +21,9 @@ func (mirrorStep) Name() string { return "mirrored-database" }
 func (mirrorStep) Patience() time.Duration { return 10 * time.Minute }
 
 func (s mirrorStep) Check(ctx context.Context, f *Facts) (Finding, error) {
+	if f.pending["workspace"] {
+		return after("workspace"), nil
+	}
 	m, exists, err := s.findMirror(ctx)
 	if err != nil {
 		return Finding{}, err

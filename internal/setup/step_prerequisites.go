@@ -15,7 +15,7 @@ type prerequisitesStep struct{ *Clients }
 func (prerequisitesStep) Name() string { return "prerequisites" }
 
 func (s prerequisitesStep) Check(ctx context.Context, f *Facts) (Finding, error) {
-	if step := f.waitsFor("admin-login", "identity", "parameters", "restart", "enable", "role", "grants"); step != "" {
+	if step := f.waitsFor("workspace", "admin-login", "identity", "parameters", "restart", "enable", "role", "grants"); step != "" {
 		return after(step), nil
 	}
 	session, err := s.asRole(ctx, f)

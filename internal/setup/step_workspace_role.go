@@ -13,6 +13,9 @@ type workspaceRoleStep struct{ *Clients }
 func (workspaceRoleStep) Name() string { return "workspace-role" }
 
 func (s workspaceRoleStep) Check(ctx context.Context, f *Facts) (Finding, error) {
+	if f.pending["workspace"] {
+		return after("workspace"), nil
+	}
 	id := f.Server.PrincipalID
 	if id == "" {
 		return Finding{Action: Create, Reason: "RoleAssignmentMissing", Have: "no identity yet", Want: "Contributor for the server's identity", After: f.waitsFor("server", "identity")}, nil

@@ -117,12 +117,12 @@ func (s *Session) SelectOn(ctx context.Context, t *postgres.Table, role string) 
 // Unreadable are the tables that a role may not read; all of them when there is
 // no such role yet.
 func (s *Session) Unreadable(ctx context.Context, role string, tables []postgres.Table) ([]postgres.Table, error) {
-	names := make([]string, len(tables))
+	oids := make([]uint32, len(tables))
 	for i := range tables {
-		names[i] = ident(tables[i].Schema, tables[i].Name)
+		oids[i] = tables[i].OID
 	}
-	may, err := many[bool](ctx, s, `SELECT coalesce((SELECT pg_catalog.has_table_privilege(r.oid, t.name::regclass, 'SELECT')
-		FROM pg_catalog.pg_roles r WHERE r.rolname = $1), false) FROM unnest($2::text[]) WITH ORDINALITY t(name, n) ORDER BY t.n`, role, names)
+	may, err := many[bool](ctx, s, `SELECT coalesce((SELECT pg_catalog.has_table_privilege(r.oid, t.oid, 'SELECT')
+		FROM pg_catalog.pg_roles r WHERE r.rolname = $1), false) FROM unnest($2::oid[]) WITH ORDINALITY t(oid, n) ORDER BY t.n`, role, oids)
 	if err != nil {
 		return nil, fmt.Errorf("read the rights on tables: %w", err)
 	}

@@ -10,9 +10,9 @@ import (
 // there is none.
 func (s *Session) IdentityByIndex(ctx context.Context, schema, table, owner string) (offer []Statement, index string, err error) {
 	list, err := many[string](ctx, s, `SELECT c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-		WHERE i.indrelid = $1::regclass AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+		WHERE i.indrelid = `+relation+` AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]) AND NOT a.attnotnull)
-		ORDER BY i.indnkeyatts, c.relname LIMIT 1`, ident(schema, table))
+		ORDER BY i.indnkeyatts, c.relname LIMIT 1`, schema, table)
 	if err != nil {
 		return nil, "", fmt.Errorf("read the indexes of %s.%s: %w", schema, table, err)
 	}

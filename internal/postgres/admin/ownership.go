@@ -16,7 +16,7 @@ const formerOwner = "pgmirror: former owner "
 // back: native mirroring can't follow it.
 func (s *Session) TakeOver(ctx context.Context, schema, table, from, to string) ([]Statement, error) {
 	name := ident(schema, table)
-	comment, err := one[string](ctx, s, `SELECT coalesce(pg_catalog.obj_description($1::regclass, 'pg_class'), '')`, name)
+	comment, err := one[string](ctx, s, `SELECT coalesce(pg_catalog.obj_description(`+relation+`, 'pg_class'), '')`, schema, table)
 	if err != nil {
 		return nil, fmt.Errorf("read the comment of %s.%s: %w", schema, table, err)
 	}
@@ -24,7 +24,7 @@ func (s *Session) TakeOver(ctx context.Context, schema, table, from, to string) 
 		{"change the owner of " + schema + "." + table, "ALTER TABLE " + name + " OWNER TO " + ident(to)},
 		{"grant DML on " + schema + "." + table + " to " + from, "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE " + name + " TO " + ident(from)},
 	}
-	sequences, err := s.sequences(ctx, name)
+	sequences, err := s.sequences(ctx, schema, table)
 	if err != nil {
 		return nil, err
 	}
@@ -37,12 +37,12 @@ func (s *Session) TakeOver(ctx context.Context, schema, table, from, to string) 
 
 // sequences are those that a table owns, quoted: they change their owner with
 // it, and an INSERT that draws from one needs rights of its own.
-func (s *Session) sequences(ctx context.Context, name string) ([]string, error) {
+func (s *Session) sequences(ctx context.Context, schema, table string) ([]string, error) {
 	list, err := many[string](ctx, s, `SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
 		FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::regclass
-		AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') AND c.relkind = 'S' ORDER BY 1`, name)
-	return list, wrap("read the sequences of "+name, err)
+		WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = `+relation+`
+		AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') AND c.relkind = 'S' ORDER BY 1`, schema, table)
+	return list, wrap("read the sequences of "+schema+"."+table, err)
 }
 
 // withOwner adds the record to a comment, in place of an earlier one.

@@ -23,7 +23,7 @@ func (s *Session) Seed(ctx context.Context, schema, table string) (Seed, error) 
 		return Seed{}, nil
 	}
 	seed := Seed{Exists: true, Owner: owners[0]}
-	may, err := one[bool](ctx, s, `SELECT pg_catalog.has_table_privilege($1::regclass, 'SELECT')`, ident(schema, table))
+	may, err := one[bool](ctx, s, `SELECT pg_catalog.has_table_privilege(`+relation+`, 'SELECT')`, schema, table)
 	if err == nil && may {
 		seed.Rows, err = one[bool](ctx, s, "SELECT EXISTS (SELECT FROM "+ident(schema, table)+")")
 	}

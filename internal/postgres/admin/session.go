@@ -104,6 +104,10 @@ func many[T any](ctx context.Context, s *Session, sql string, args ...any) ([]T,
 	return pgx.CollectRows(rows, pgx.RowTo[T])
 }
 
+// relation is the oid of the table $1.$2. A cast to regclass would need USAGE on
+// its schema, which an administrator may lack.
+const relation = `(SELECT x.oid FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace y ON y.oid = x.relnamespace WHERE y.nspname = $1 AND x.relname = $2)`
+
 // ident quotes an identifier, or a qualified one.
 func ident(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
 
