@@ -98,14 +98,15 @@ func renameConditions(c store.Cond) *file.AccessConditions {
 }
 
 // putError tells a condition that did not hold. The service says either 409 or
-// 412 of a name that is taken.
+// 412 of a name that is taken, and 412 or 404 of one that Match doesn't find.
 func putError(err error, c store.Cond) error {
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Status != http.StatusPreconditionFailed && e.Status != http.StatusConflict || errors.Is(err, store.ErrUnknown) {
-		return stored(err)
+	if !ok || errors.Is(err, store.ErrUnknown) {
+		return err
 	}
+	gone := e.Code == "PathNotFound" || e.Code == "BlobNotFound"
 	switch {
-	case c.Match != "" && e.Status == http.StatusPreconditionFailed:
+	case c.Match != "" && (e.Status == http.StatusPreconditionFailed || gone):
 		return fmt.Errorf("%w: %w", store.ErrChanged, err)
 	case c.Absent && e.Status == http.StatusPreconditionFailed:
 		return fmt.Errorf("%w: %w", store.ErrExist, err)

@@ -45,7 +45,7 @@ func inJSON(v string, escapeHTML bool) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(escapeHTML)
-	_ = e.Encode(v) // cannot fail: a string
+	_ = e.Encode(v)                  // cannot fail: a string
 	return b.String()[1 : b.Len()-2] // without the quotes and the line's end
 }
 
