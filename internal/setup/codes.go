@@ -48,7 +48,6 @@ var codes = map[string]Explanation{
 	"ParameterReadOnly":   {Sentence: "A server parameter is not as needed, and can't be set.", Remedy: "Choose another size or version of the server."},
 	"WALLevel":            {Sentence: "The server doesn't write the WAL that logical replication needs.", Remedy: "Set wal_level to logical where your provider lets you, and restart."},
 	"EnableFailed":        {Sentence: "Fabric mirroring is switched on, but the server isn't ready for it.", Remedy: "Open the server's page \"Fabric mirroring\" in the Azure portal and choose Prepare; then apply again."},
-	"RestartUnfinished":   {Sentence: "The server restarted, and still runs with the old value.", Remedy: "Look at the server's activity log."},
 	"EnableUnavailable":   {Sentence: "The server doesn't know Fabric mirroring.", Remedy: "Its build may be too old, or the region without it: upgrade, or choose mode: open."},
 	"PrerequisiteMissing": {Sentence: "The server's own checker says that something is missing.", Remedy: "The finding names it; most are mended by applying again."},
 	"MirrorLimit":         {Sentence: "The server mirrors as many databases as it may.", Remedy: "Raise azure_cdc.max_fabric_mirrors (at most 6), or take a database out of azure.mirror_databases."},
@@ -69,7 +68,6 @@ var codes = map[string]Explanation{
 	"TableRefused":      {Sentence: "None of the listed tables can be mirrored.", Remedy: "The plan names the reason for each; choose others, or mode: open."},
 	"AlreadyMirrored":   {Sentence: "The database is mirrored already, by a mirror that isn't ours.", Remedy: "Stop that mirror, or give its name as mirror.name."},
 	"PublicationForAll": {Sentence: "A publication of this name publishes all tables.", Remedy: "Drop it, or choose another run.publication: updates of tables without a key would be refused."},
-	"ReplicaIdentity":   {Sentence: "A table has no key, so that its updates and deletes can't be mirrored.", Remedy: "Give it a primary key, or REPLICA IDENTITY USING INDEX; else only its inserts are mirrored."},
 
 	// Fabric
 	"WorkspaceNotFound":     {Sentence: "There is no such workspace, or you have no role in it.", Remedy: "Correct workspace (the GUID in its address after /groups/), or ask for a role."},
