@@ -15,7 +15,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
-	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/pgmirror/pgmirror/internal/store"
@@ -103,7 +102,7 @@ func encodeCheckpoint(rows []Action, p Protocol) ([]byte, error) {
 	for i := range rows {
 		line, err := json.Marshal(&rows[i])
 		if err == nil {
-			line, err = rewrite(line, toEntries)
+			line, err = withEntries(line)
 		}
 		if err == nil {
 			err = rb.UnmarshalJSON(line)
@@ -126,8 +125,8 @@ func encodeCheckpoint(rows []Action, p Protocol) ([]byte, error) {
 	return w.Bytes(), nil
 }
 
-// rewrite changes the maps inside one action.
-func rewrite(line []byte, change func(any) any) ([]byte, error) {
+// withEntries brings the maps inside one action into the form that Arrow reads.
+func withEntries(line []byte) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.UseNumber()
 	var v map[string]any
@@ -137,9 +136,11 @@ func rewrite(line []byte, change func(any) any) ([]byte, error) {
 	var walk func(m map[string]any)
 	walk = func(m map[string]any) {
 		for k, x := range m {
-			if slices.Contains(dictFields, k) {
-				m[k] = change(x)
-			} else if inner, ok := x.(map[string]any); ok {
+			inner, ok := x.(map[string]any)
+			switch {
+			case ok && slices.Contains(dictFields, k):
+				m[k] = entries(inner)
+			case ok:
 				walk(inner)
 			}
 		}
@@ -148,126 +149,10 @@ func rewrite(line []byte, change func(any) any) ([]byte, error) {
 	return json.Marshal(v)
 }
 
-func toEntries(x any) any {
-	m, ok := x.(map[string]any)
-	if !ok {
-		return x
-	}
+func entries(m map[string]any) []any {
 	out := []any{}
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		out = append(out, map[string]any{"key": k, "value": m[k]})
 	}
 	return out
-}
-
-func fromEntries(x any) any {
-	list, ok := x.([]any)
-	if !ok {
-		return x
-	}
-	out := map[string]any{}
-	for _, e := range list {
-		if m, ok := e.(map[string]any); ok {
-			if k, ok := m["key"].(string); ok {
-				out[k] = m["value"]
-			}
-		}
-	}
-	return out
-}
-
-// load adds the actions of a checkpoint, or of one of its files, to the state.
-func (st *state) load(ctx context.Context, table store.Store, name string) error {
-	data, _, err := table.Read(ctx, name, 0, -1)
-	if err != nil {
-		return err
-	}
-	actions, err := decodeCheckpoint(ctx, data)
-	if err != nil {
-		return err
-	}
-	return st.apply(actions)
-}
-
-// checkpointActions are the columns of a checkpoint that concern us, and of each
-// the members that do. What else there is (statistics as columns, other
-// engines' additions) is not read.
-var checkpointActions = map[string][]string{
-	"txn":      {"appId", "version", "lastUpdated"},
-	"add":      {"path", "partitionValues", "size", "modificationTime", "dataChange", "stats", "tags", "deletionVector"},
-	"remove":   {"path", "deletionTimestamp", "dataChange", "extendedFileMetadata", "partitionValues", "size", "deletionVector"},
-	"metaData": {"id", "name", "description", "format", "schemaString", "partitionColumns", "createdTime", "configuration"},
-	"protocol": {"minReaderVersion", "minWriterVersion", "readerFeatures", "writerFeatures"},
-}
-
-func decodeCheckpoint(ctx context.Context, data []byte) (actions []Action, err error) {
-	defer func() { // the Parquet library meets some torn files with a panic
-		if r := recover(); r != nil {
-			err = fmt.Errorf("not a sound Parquet file: %v", r)
-		}
-	}()
-	r, err := file.NewParquetReader(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("not a sound Parquet file: %w", err)
-	}
-	defer r.Close()
-	if i := r.MetaData().Schema.Root().FieldIndexByName("sidecar"); i >= 0 {
-		return nil, fmt.Errorf("checkpoint with sidecars: %w", ErrUnsupported)
-	}
-	var columns []int
-	for i := range r.MetaData().Schema.NumColumns() {
-		p := r.MetaData().Schema.Column(i).ColumnPath()
-		if len(p) >= 2 && slices.Contains(checkpointActions[p[0]], p[1]) {
-			columns = append(columns, i)
-		}
-	}
-	if len(columns) == 0 {
-		return nil, errors.New("holds no actions")
-	}
-	fr, err := pqarrow.NewFileReader(r, pqarrow.ArrowReadProperties{BatchSize: 4096}, memory.DefaultAllocator)
-	if err != nil {
-		return nil, err
-	}
-	rr, err := fr.GetRecordReader(ctx, columns, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer rr.Release()
-	for rr.Next() {
-		if actions, err = appendRecord(actions, rr.RecordBatch()); err != nil {
-			return nil, err
-		}
-	}
-	if err := rr.Err(); err != nil {
-		return nil, err
-	}
-	if n := r.NumRows(); int64(len(actions)) != n {
-		return nil, fmt.Errorf("%d actions of %d were read", len(actions), n)
-	}
-	return actions, nil
-}
-
-func appendRecord(actions []Action, rec arrow.RecordBatch) ([]Action, error) {
-	text, err := rec.MarshalJSON()
-	if err != nil {
-		return nil, err
-	}
-	var lines []json.RawMessage
-	if err := json.Unmarshal(text, &lines); err != nil {
-		return nil, err
-	}
-	for _, line := range lines {
-		if line, err = rewrite(line, fromEntries); err != nil {
-			return nil, err
-		}
-		var a Action
-		if err := json.Unmarshal(line, &a); err != nil {
-			return nil, err
-		}
-		if err := a.check(); err != nil {
-			return nil, err
-		}
-		actions = append(actions, a)
-	}
-	return actions, nil
 }
