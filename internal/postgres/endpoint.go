@@ -3,13 +3,11 @@
 package postgres
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -18,7 +16,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // Endpoint is where a database is and who signs in. It never shows its password.
@@ -117,7 +114,6 @@ func (e Endpoint) config(settings []Setting) (*pgx.ConnConfig, error) {
 	cfg.TLSConfig, cfg.Fallbacks, cfg.ValidateConnect = tlsConfig, nil, nil
 	cfg.ConnectTimeout = 30 * time.Second
 	cfg.DialFunc = dialer().DialContext
-	cfg.BuildFrontend = buildFrontend
 	cfg.AfterConnect = afterConnect
 	cfg.RuntimeParams = map[string]string{"application_name": "pgmirror"}
 	if e.AppName != "" {
@@ -166,12 +162,6 @@ func dialer() *net.Dialer {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
 		Control:         limitUnacknowledged,
 	}
-}
-
-// buildFrontend puts a larger buffer under pgconn's reader, which reads 8 KiB at
-// a time: at hundreds of megabytes a second most of our CPU would be read calls.
-func buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
-	return pgproto3.NewFrontend(bufio.NewReaderSize(r, 128<<10), w)
 }
 
 // afterConnect does what can't be asked for in the startup message. A server

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -194,8 +195,16 @@ func serverTime(v []byte) time.Time {
 	return time.UnixMicro(int64(binary.BigEndian.Uint64(v)) + epochMicros)
 }
 
+// IsSlotInUse says whether a slot is being read by a connection, perhaps by a
+// former one of ours whose end the server hasn't noticed yet.
+func IsSlotInUse(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == "55006"
+}
+
 // Close tells the server what is confirmed, ends the stream and the connection,
-// and waits for both. Next must not be running; a second Close does nothing.
+// and waits until the server has let the slot go, five seconds at most. Next must
+// not be running; a second Close does nothing.
 func (s *Stream) Close(ctx context.Context) error {
 	s.interrupt.release()
 	s.stopAlive()
@@ -204,10 +213,32 @@ func (s *Stream) Close(ctx context.Context) error {
 		return nil
 	}
 	err := s.Confirm(ctx, 0)
+	if err == nil {
+		err = s.hangUp(ctx)
+	}
 	if closeErr := s.conn.Close(ctx); err == nil {
 		err = closeErr
 	}
 	return err
+}
+
+// hangUp says good-bye and throws away what is still on its way: the server
+// would otherwise go on sending, and hold the slot, until it meets the closed
+// connection.
+func (s *Stream) hangUp(ctx context.Context) error {
+	deadline := time.Now().Add(5 * time.Second)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	s.conn.Frontend().Send(&pgproto3.Terminate{})
+	if err := s.conn.Frontend().Flush(); err != nil {
+		return fmt.Errorf("end the stream: %w", err)
+	}
+	if err := s.conn.Conn().SetReadDeadline(deadline); err != nil {
+		return fmt.Errorf("end the stream: %w", err)
+	}
+	_, _ = io.Copy(io.Discard, s.conn.Conn()) // its end is the server's end, or the deadline; both will do
+	return nil
 }
 
 // interrupter ends a read when a context ends, without the goroutine a call that

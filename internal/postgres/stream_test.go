@@ -141,6 +141,26 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
+// A stream closed in the middle of a large transaction lets its slot go before
+// Close returns; meanwhile the slot is in use.
+func TestCloseReleasesTheSlot(t *testing.T) {
+	e := database(t, "")
+	run(t, e, "CREATE TABLE a (id int PRIMARY KEY, v text)", "CREATE PUBLICATION p FOR TABLE a")
+	newSlot(t, e, "released")
+	run(t, e, "INSERT INTO a SELECT i, repeat('x', 500) FROM generate_series(1, 30000) i")
+	o := postgres.StreamOptions{Slot: "released", Publications: []string{"p"}}
+	for range 5 {
+		s := startStream(t, e, o)
+		nextMessage(t, s, "I")
+		if other, err := postgres.StartStream(t.Context(), e, o); !postgres.IsSlotInUse(err) {
+			t.Errorf("a second stream of the slot: got %v, %v", other, err)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A deadline ends Next while nothing comes; so does a context already over.
 func TestNextEndsWithItsContext(t *testing.T) {
 	e := database(t, "")
