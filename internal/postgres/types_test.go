@@ -201,7 +201,8 @@ func randomTimestamp(r *rand.Rand) string {
 }
 
 func randomInterval(r *rand.Rand) string {
-	return fmt.Sprintf("%d months %d days %d microseconds", r.IntN(2001)-1000, r.IntN(2001)-1000, int64(r.Uint64())>>(1+r.IntN(63)))
+	sign := []string{"", "-"}[r.IntN(2)]
+	return fmt.Sprintf("%d months %d days %s%d:%02d:%02d.%06d", r.IntN(2001)-1000, r.IntN(2001)-1000, sign, r.IntN(1_000_000), r.IntN(60), r.IntN(60), r.IntN(1_000_000))
 }
 
 func (c *typeCase) all() []string {

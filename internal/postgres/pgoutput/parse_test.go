@@ -240,7 +240,7 @@ func FuzzParse(f *testing.F) {
 						t.Errorf("value of kind %q is %v", kind, v)
 					}
 				}
-				if tuple.data != nil && len(tuple.data) > 0 {
+				if len(tuple.data) > 0 {
 					t.Errorf("%d bytes left behind a tuple", len(tuple.data))
 				}
 			}
