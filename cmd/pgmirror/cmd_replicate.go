@@ -61,6 +61,9 @@ func runReplicate(ctx context.Context, o replicateOptions, s streams) error {
 		return err
 	}
 	view := replicateView{s: s, json: o.json}
+	if o.json {
+		view.fault = writeLines(s.Out, header{Type: "header", V: jsonVersion, Command: "replicate"})
+	}
 	r := replicator.New(replicator.Config{
 		Landing: zone, Tables: tables, DefaultSchema: o.schema, AppID: "pgmirror-replicate", ScanInterval: time.Second,
 		CopyOnWrite: true, Events: view.event,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -25,6 +26,20 @@ func TestExitTable(t *testing.T) {
 	for _, code := range []exitCode{exitOK, exitError, exitChanges, exitSignIn, exitMismatch, exitCleanup, exitTimeout, exitPrecondition, exitInterrupted} {
 		if !seen[code] {
 			t.Errorf("exit code %d is not in the table", code)
+		}
+	}
+}
+
+// TestExitDocs holds that the documentation has the same table.
+func TestExitDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range exitTable {
+		want := fmt.Sprintf("| %d | %s |\n", row.code, row.meaning)
+		if !strings.Contains(strings.ReplaceAll(string(text), "`", ""), want) {
+			t.Errorf("docs/commands.md has no row %q", want)
 		}
 	}
 }

@@ -22,7 +22,7 @@ type configOptions struct {
 func (o *configOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "config", "c", "", "the mirror's configuration (default: "+config.DefaultFile+" when there is one)")
-	f.StringVar(&o.envFile, "env-file", "", "read KEY=value lines, as `pgmirror emulator --env FILE` writes them, before the environment")
+	f.StringVar(&o.envFile, "env-file", "", "read KEY=value lines, as pgmirror emulator --env writes them, before the environment")
 	f.StringArrayVar(&o.set, "set", nil, "set one value of the configuration: --set server.host=db.example.com")
 	cmd.MarkFlagFilename("config", "yaml", "yml")
 }

@@ -19,8 +19,8 @@ type header struct {
 	Type    string `json:"type"` // "header"
 	V       int    `json:"v"`
 	Command string `json:"command"`
-	Mirror  string `json:"mirror"`
-	Mode    string `json:"mode"`
+	Mirror  string `json:"mirror,omitempty"`
+	Mode    string `json:"mode,omitempty"`
 }
 
 func newHeader(command string, c *config.Config) header {
