@@ -5,9 +5,7 @@ import (
 	"crypto/tls"
 	_ "embed"
 	"fmt"
-	"net"
 	"path/filepath"
-	"strconv"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -59,11 +57,6 @@ func onOffWord(on bool) string {
 }
 
 func (c *cluster) version() int { return c.pg.Version }
-
-// address is host:port for clients.
-func (c *cluster) address() string {
-	return net.JoinHostPort("localhost", strconv.Itoa(c.pg.Port))
-}
 
 // login is how somebody signs in to a PostgreSQL server.
 type login struct {

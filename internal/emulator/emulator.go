@@ -147,9 +147,9 @@ func (e *Emulator) startServer(ctx context.Context) (err error) {
 	}
 	e.CAPEM = ca.pem
 	var sv serverState
-	var password string
+	var password, tenant string
 	e.state.look(func(s *state) {
-		sv = s.Server
+		sv, tenant = s.Server, s.Tenant
 		_, secret, missing := s.Vault.version(adminSecret, "")
 		if missing == nil {
 			password = secret.Value
@@ -163,7 +163,9 @@ func (e *Emulator) startServer(ctx context.Context) (err error) {
 			return err
 		}
 		own := ownValues()
-		own["azure.service_principal_id"] = sv.Principal
+		if sv.Principal != "" {
+			own["azure.service_principal_id"], own["azure.service_principal_tenant_id"] = sv.Principal, tenant
+		}
 		if err := e.db.setCustom(ctx, own); err != nil {
 			return err
 		}
