@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"sync"
 	"testing"
 
@@ -127,7 +128,12 @@ func TestCutAtEveryWrite(t *testing.T) {
 	want := [][]string{{"1 a", "2 b", "3 c", "4 d", "5 e"}, {"1 A", "2 b", "3 c", "4 d"}, {"1 A", "2 b", "3 c", "4 d", "6 f", "7 g 1"},
 		{"1 A", "2 b", "3 c", "4 d", "6 f", "7 g 1", "8 h 1"}, {"10 j 1", "9 i 1"}}
 	run := func(t *testing.T, cow bool, cut, how int) (writes int) {
-		z := newZone(t, t.TempDir(), cow)
+		dir, err := os.MkdirTemp(fast(), "cut")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		z := newZone(t, dir, cow)
 		plain := z.config
 		p := &power{left: cut, how: how} // the whole life of the first process
 		z.config.Landing, z.config.Tables = cutStore{z.landing, p}, cutStore{z.lake, p}

@@ -273,6 +273,26 @@ func TestGapBlocksAndProcessedFilesMove(t *testing.T) {
 	z.want("2 b", "4 d")
 }
 
+func TestProcessedFilesExpire(t *testing.T) {
+	z := newZone(t, t.TempDir(), true)
+	z.metadata("id")
+	for range 3 {
+		z.publish(false, nil, row{id: 1})
+	}
+	z.once()
+	z.once()
+	old := time.Now().Add(-8 * 24 * time.Hour)
+	if err := os.Chtimes(filepath.Join(z.dir, "landing", shop, landing.ProcessedDir, landing.FileName(1)), old, old); err != nil {
+		t.Fatal(err)
+	}
+	z.config.CheckpointEvery = 1
+	z.publish(false, nil, row{id: 2})
+	z.once()
+	if diff := cmp.Diff([]string{landing.FileName(2), landing.FileName(3)}, z.listed(shop+"/"+landing.ProcessedDir)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestSeveralFilesAreOneCommit(t *testing.T) {
 	z := newZone(t, t.TempDir(), true)
 	z.metadata("id")

@@ -234,15 +234,37 @@ func (t *table) landed(g *group, start time.Time) {
 		CommitLSN: g.progress.CommitLSN, CommitTime: g.progress.CommitTime, Took: now.Sub(start)})
 }
 
-// maintain writes a checkpoint now and then. A checkpoint that could not be
-// written is told and harms nobody: the commits are still there.
+// maintain writes a checkpoint now and then, and deletes landing files that were
+// processed long ago. What fails here is told and harms nobody: the commits are
+// still there, and the next time deletes the files.
 func (t *table) maintain(ctx context.Context) {
 	if t.snap.Version%t.r.CheckpointEvery != 0 {
 		return
 	}
-	if err := t.snap.Checkpoint(ctx, time.Now()); err != nil {
+	now := time.Now()
+	err := t.snap.Checkpoint(ctx, now)
+	if err = errors.Join(err, expire(ctx, t.land, now.Add(-processedFor))); err != nil {
 		t.r.Events(Event{Schema: t.schema, Table: t.name, Version: t.snap.Version, Err: err})
 	}
+}
+
+// processedFor is how long Fabric keeps processed files.
+const processedFor = 7 * 24 * time.Hour
+
+func expire(ctx context.Context, land store.Store, before time.Time) error {
+	list, err := land.List(ctx, landing.ProcessedDir)
+	if err != nil {
+		return fmt.Errorf("list processed files: %w", err)
+	}
+	for _, i := range list {
+		if !i.Modified.Before(before) {
+			continue
+		}
+		if err := land.Remove(ctx, i.Name); err != nil {
+			return fmt.Errorf("delete the processed file %s: %w", i.Name, err)
+		}
+	}
+	return nil
 }
 
 // tidy moves files that are applied out of the way, but the last one, by which
