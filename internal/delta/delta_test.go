@@ -12,6 +12,10 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
@@ -252,6 +256,31 @@ func (t *table) delete(i int, dead ...uint64) {
 		t.Fatal(err)
 	}
 	t.commit(f.Removal(time.Now().UnixMilli()), Action{Add: &next})
+}
+
+// Checkpoints of other writers have a column for sidecars, mostly an empty one.
+func TestSidecars(t *testing.T) {
+	for path, refused := range map[string]bool{`null`: false, `{"path":"x.parquet"}`: true} {
+		text := arrow.BinaryTypes.String
+		schema := arrow.NewSchema([]arrow.Field{{Name: "txn", Nullable: true, Type: arrow.StructOf(arrow.Field{Name: "appId", Type: text, Nullable: true})},
+			{Name: "sidecar", Nullable: true, Type: arrow.StructOf(arrow.Field{Name: "path", Type: text, Nullable: true})}}, nil)
+		rb := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		if err := rb.UnmarshalJSON([]byte(`{"txn":{"appId":"a"},"sidecar":` + path + `}`)); err != nil {
+			t.Fatal(err)
+		}
+		var w bytes.Buffer
+		fw, err := pqarrow.NewFileWriter(schema, &w, nil, pqarrow.DefaultWriterProps())
+		if err == nil {
+			err = errors.Join(fw.Write(rb.NewRecordBatch()), fw.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		actions, err := decodeCheckpoint(w.Bytes())
+		if errors.Is(err, ErrUnsupported) != refused || !refused && (len(actions) != 1 || actions[0].Txn.AppID != "a") {
+			t.Errorf("sidecar %s: got %+v, %v", path, actions, err)
+		}
+	}
 }
 
 func TestRefusesWhatItDoesNotKnow(t *testing.T) {
