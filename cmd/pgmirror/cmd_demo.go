@@ -60,8 +60,8 @@ func demoWalk() []demoStep {
 		{"Open: copy the tables, then follow the changes", (*demo).startRun},
 		{"The shop trades", (*demo).tradeAndMeasure},
 		{"How are the mirrors doing?", (*demo).showStatus},
-		{"Do the mirrors hold what PostgreSQL holds? While the shop goes on", (*demo).verifyUnderLoad},
-		{"The shop closes: the same proof, at rest", (*demo).verifyAtRest},
+		{"Does the mirror hold what PostgreSQL holds? The busiest tables, while the shop goes on", (*demo).verifyUnderLoad},
+		{"The shop closes: the same proof of all tables, in both mirrors", (*demo).verifyAtRest},
 		{"Would verify notice? One value is flipped in a copy", (*demo).flipAndVerify},
 		{"Read it yourself", (*demo).tellReaders},
 	}

@@ -128,11 +128,13 @@ func (d *demo) follow(ctx context.Context, args []string, copied chan<- runFacts
 	return lines.Err()
 }
 
+// tellRun passes on the snapshot's figures, and whatever has a reason: a run
+// that goes well gives none.
 func (d *demo) tellRun(e mirror.Event, copied chan<- runFacts) {
-	switch e.Kind {
-	case mirror.SnapshotDone:
+	switch {
+	case e.Kind == mirror.SnapshotDone:
 		copied <- runFacts{e.Rows, e.Took}
-	case mirror.Parked, mirror.NotMirrored, mirror.Retrying:
+	case e.Reason != "":
 		d.s.say("  run: %s %s %s", e.Kind, e.Table, e.Reason)
 	}
 }

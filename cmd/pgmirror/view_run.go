@@ -64,10 +64,12 @@ func (v *runView) tell(e mirror.Event) {
 			v.s.say("published %s in %s, durable up to %v", plural(v.rows, "change"), plural(v.files, "file"), e.LSN)
 			v.files, v.rows = 0, 0
 		}
-	case mirror.Parked, mirror.NotMirrored:
-		v.s.say("%s %s: %s: %s", v.s.paint(red, "!"), e.Table, e.Kind, e.Reason)
 	case mirror.Retrying:
 		v.s.say("%s %s; trying again in %s", v.s.paint(red, "!"), e.Reason, seconds(e.Wait))
+	default:
+		if e.Reason != "" { // what has a reason is worth a word
+			v.s.say("%s %s: %s: %s", v.s.paint(red, "!"), e.Table, e.Kind, e.Reason)
+		}
 	}
 }
 
