@@ -19,7 +19,7 @@ const (
 	Published        EventKind = "published"         // Table, Number, Rows, LSN, CommitTime
 	Confirmed        EventKind = "confirmed"         // LSN
 	Parked           EventKind = "parked"            // Table, Reason
-	NotMirrored      EventKind = "not-mirrored"      // Table, Reason
+	Rebuilding       EventKind = "rebuilding"        // Table, Reason: it is copied anew while the others go on
 	Retrying         EventKind = "retrying"          // Reason, Wait
 )
 

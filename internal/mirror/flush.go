@@ -26,7 +26,7 @@ func (r *reader) flushAll(ctx context.Context) error {
 	}
 }
 
-// flush publishes the files of all tables, parks the tables that can't go on,
+// flush publishes the files of all tables, notes the tables that can't go on,
 // and only then, from the fact that all of it returned, confirms the position.
 // The mirror's state says it first: a slot that is found beyond it was moved by
 // somebody else.
@@ -39,16 +39,27 @@ func (r *reader) flush(ctx context.Context, p *pending) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	again := false
 	for _, k := range p.parks {
-		if err := k.t.park(ctx, k.reason); err != nil {
+		give := k.t.park
+		if k.rebuild {
+			give, again = k.t.rebuild, true
+		}
+		if err := give(ctx, k.reason); err != nil {
 			return err
 		}
 	}
-	return r.confirm(ctx, p.end)
+	if err := r.confirm(ctx, p.end); err != nil {
+		return err
+	}
+	if again {
+		return errAgain
+	}
+	return nil
 }
 
 func (r *reader) confirm(ctx context.Context, end landing.LSN) error {
-	if end <= r.m.state.value.Acked {
+	if r.hold || end <= r.m.state.value.Acked {
 		return nil
 	}
 	if err := r.m.state.change(ctx, func(s *mirrorState) { s.Acked = end }); err != nil {

@@ -4,7 +4,8 @@
 // continued by another one, on any machine, from what is written there. A row
 // walks one way: out of the snapshot (snapshot.go) or the stream (stream.go)
 // into columns (changes.go), into a file (publish.go, fill.go); then the slot is
-// told how far that is durable (flush.go), and nothing else ever tells it.
+// told how far that is durable (flush.go), and nothing else ever tells it. A
+// table that is new or has changed is joined meanwhile (join.go).
 package mirror
 
 import (
@@ -35,7 +36,13 @@ type Config struct {
 
 	Events func(Event) // told what happens, one call at a time; nil: nobody is
 
+	// Dropped says whether Fabric has noticed that a table's folder is gone, which
+	// has to be waited for before the folder is made again. nil: nobody has to be
+	// waited for.
+	Dropped func(ctx context.Context, schema, table string) (bool, error)
+
 	retry func(try int) time.Duration // before the next try; tests shorten it
+	watch time.Duration               // between looks at the catalog
 }
 
 func (c Config) withDefaults() Config {
@@ -48,6 +55,9 @@ func (c Config) withDefaults() Config {
 	if c.Budget <= 0 {
 		c.Budget = 256 << 20
 	}
+	if c.watch <= 0 {
+		c.watch = 30 * time.Second
+	}
 	if c.retry == nil {
 		c.retry = func(try int) time.Duration { return min(30*time.Second, 250*time.Millisecond<<min(try, 7)) }
 	}
@@ -56,12 +66,12 @@ func (c Config) withDefaults() Config {
 
 // mirror is one attempt: from taking the landing zone to the first fault.
 type mirror struct {
-	cfg     Config
-	run     string // names this attempt in the state files
-	state   *file[mirrorState]
-	tables  map[uint32]*table // by oid
-	system  system
-	started func() // called once the stream runs
+	cfg    Config
+	run    string // names this attempt in the state files
+	state  *file[mirrorState]
+	tables map[uint32]*table // by oid
+	system system
+	began  func() // called once everything could be reached and opened
 
 	eventMu *sync.Mutex
 
@@ -76,20 +86,22 @@ type system struct {
 
 // Run mirrors until ctx ends, which is no error, or until something is wrong that
 // trying again can't mend (a Fault). It starts where the landing zone's state
-// says. Whatever else fails once the stream has run is tried again with backoff;
-// before that it is returned, so that a wrong password is told at once.
+// says. Whatever else fails is tried again with backoff once everything could be
+// reached; before that it is returned, so that a wrong password is told at once.
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
 	var eventMu sync.Mutex
 	ran := false
 	for try := 0; ; try++ {
 		m := &mirror{cfg: cfg, run: newRunID(), tables: map[uint32]*table{}, eventMu: &eventMu}
-		m.started = func() { ran, try = true, 0 }
+		m.began = func() { ran, try = true, 0 }
 		err := m.attempt(ctx)
 		var fault *Fault
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, errAgain):
+			continue
 		case errors.As(err, &fault) || !ran && !slotBusy(err):
 			return err
 		}
@@ -116,12 +128,19 @@ func (m *mirror) attempt(ctx context.Context) error {
 	if err := m.openTables(ctx); err != nil {
 		return fmt.Errorf("open the tables: %w", err)
 	}
-	if err := m.snapshot(ctx, exported); err != nil {
-		return fmt.Errorf("snapshot: %w", err)
+	m.began()
+	if len(m.inPhase(phaseReplicating)) == 0 {
+		if err := m.snapshot(ctx, exported.name, m.inPhase(phaseSnapshot)); err != nil {
+			return fmt.Errorf("snapshot: %w", err)
+		}
 	}
 	exported.close()
-	return m.stream(ctx)
+	return m.follow(ctx)
 }
+
+// errAgain ends an attempt that has changed the tables' state: the next one
+// begins at once.
+var errAgain = errors.New("the tables have changed")
 
 // take makes this attempt the one that writes the landing zone. An earlier one
 // that is still alive somewhere meets a changed state file at its next write and

@@ -42,7 +42,7 @@ type copying struct {
 // under it.
 const rounds = 5
 
-// snapshot copies every table that isn't copied yet, several chunks at once.
+// snapshot copies tables, several chunks at once.
 //
 // With the snapshot of the slot, rows are written without a marker. An attempt
 // that finds chunks missing reads them under new snapshots: what an UPDATE has
@@ -50,12 +50,11 @@ const rounds = 5
 // are upserts; the stream, which begins at the slot's consistent point, brings
 // whatever was read too late or not at all. A table that was rewritten (VACUUM
 // FULL, CLUSTER) has its rows in other blocks and is cut and read anew.
-func (m *mirror) snapshot(ctx context.Context, e *exported) error {
-	todo := m.inPhase(phaseSnapshot)
+func (m *mirror) snapshot(ctx context.Context, exported string, todo []*table) error {
 	if len(todo) == 0 {
 		return nil
 	}
-	c := &copying{m: m, snapshot: e.name, limit: int(m.cfg.Budget) / (2 * m.cfg.Workers), began: time.Now()}
+	c := &copying{m: m, snapshot: exported, limit: int(m.cfg.Budget) / (2 * m.cfg.Workers), began: time.Now()}
 	if err := landing.WritePartnerEvents(ctx, m.cfg.Landing, "PostgreSQL"); err != nil {
 		return err
 	}
@@ -314,7 +313,7 @@ func (t *table) copied(ctx context.Context) error {
 	if t.isParked() {
 		return nil
 	}
-	done := func(s *tableState) { s.Phase = phaseReplicating }
+	done := func(s *tableState) { s.Phase, s.Reason = phaseReplicating, "" }
 	if t.state.value.Number == 0 {
 		meta := landing.Meta{Position: t.position, CommitTime: time.Now()}
 		if err := t.publish(ctx, batch.New(t.schema, false), meta, done); err != nil {

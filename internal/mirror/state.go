@@ -23,15 +23,17 @@ var (
 	tablesDir  = path.Join(landing.StateDir, "tables")
 )
 
-// phase is where a mirror or a table stands; it only ever moves down this list,
-// but for parked, which any table can become.
+// phase is where a mirror or a table stands. It moves down this list; any table
+// can become parked or go back to rebuilding.
 type phase string
 
 const (
 	phaseSlot      phase = "slot"      // the mirror: the slot is being made, no table has any data
 	phaseMirroring phase = "mirroring" // the mirror: the slot is there
 
-	phaseSnapshot    phase = "snapshot"    // a table: its rows are being copied
+	phaseRebuilding  phase = "rebuilding"  // a table: its folder is to be removed, then it is joined
+	phaseJoining     phase = "joining"     // a table: waits for the snapshot with which it begins
+	phaseSnapshot    phase = "snapshot"    // a table: its rows are being copied, its boundary is known
 	phaseReplicating phase = "replicating" // a table: its changes are being published
 	phaseParked      phase = "parked"      // a table: given up, with the reason; the others go on
 )

@@ -30,6 +30,7 @@ type reader struct {
 	busy    bool          // the flusher has one
 	given   landing.LSN   // the end of what the flusher was given last
 
+	hold  bool // tables are being joined: the slot has to keep what they will need
 	alarm alarm
 }
 
@@ -57,21 +58,23 @@ type pending struct {
 // empty says that nothing waits but, perhaps, an end to be confirmed.
 func (p *pending) empty() bool { return len(p.tables)+len(p.parks) == 0 }
 
+// parking is a table that can't be followed as it is.
 type parking struct {
-	t      *table
-	reason string
+	t       *table
+	reason  string
+	rebuild bool // it is built anew, else it stays parked
 }
 
-// stream follows the slot until ctx ends or something fails.
-func (m *mirror) stream(ctx context.Context) error {
+// stream follows the slot until ctx ends or something fails. With hold the slot
+// is told nothing.
+func (m *mirror) stream(ctx context.Context, hold bool) error {
 	s, err := postgres.StartStream(ctx, m.cfg.Source, postgres.StreamOptions{
 		Slot: m.cfg.Slot, Publications: m.cfg.Publications, Start: postgres.LSN(m.state.value.Acked), Binary: m.binary()})
 	if err != nil {
 		return err
 	}
-	m.started()
 	m.emit(Event{Kind: Streaming, LSN: m.state.value.Acked})
-	r := &reader{m: m, stream: s, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, waiting: &pending{}, work: make(chan *pending), done: make(chan struct{}, 1)}
+	r := &reader{m: m, stream: s, hold: hold, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, waiting: &pending{}, work: make(chan *pending), done: make(chan struct{}, 1)}
 	g, gctx := errgroup.WithContext(ctx)
 	r.alarm.parent = gctx
 	g.Go(func() error { return r.read(gctx) })
@@ -88,7 +91,7 @@ func (m *mirror) stream(ctx context.Context) error {
 // decoder is proved equal to the types' output functions.
 func (m *mirror) binary() bool {
 	for _, t := range m.tables {
-		if !t.parked && !t.dec.Binary() {
+		if t.followed && !t.dec.Binary() {
 			return false
 		}
 	}
@@ -152,14 +155,14 @@ func (r *reader) message(ctx context.Context, m *pgoutput.Message) error {
 		return r.commit(ctx, landing.LSN(m.EndLSN))
 	case pgoutput.RelationKind:
 		if t := r.table(m.RelationID); t != nil {
-			if d := t.src.Difference(m.Relation); d != "" {
-				r.park(t, "its definition has changed ("+d+"): following that is not built yet")
-			}
+			t.differs = t.src.Difference(m.Relation) // it matters with the first change that isn't published yet
 		}
 	case pgoutput.Truncate:
 		for _, oid := range m.Truncated {
 			if t := r.table(oid); t != nil {
-				r.park(t, "it was truncated: following that is not built yet")
+				if _, all := t.position.Skip(r.tx.final); !all {
+					r.leave(t, "it was truncated", true)
+				}
 			}
 		}
 	case pgoutput.Insert, pgoutput.Update, pgoutput.Delete:
@@ -173,10 +176,10 @@ func pgTime(us int64) time.Time {
 	return time.Unix(946684800, 0).UTC().Add(time.Duration(us) * time.Microsecond)
 }
 
-// table finds a table that is being mirrored.
+// table finds a table whose changes are taken.
 func (r *reader) table(oid uint32) *table {
 	t := r.m.tables[oid]
-	if t == nil || t.parked {
+	if t == nil || !t.followed {
 		return nil
 	}
 	return t
@@ -197,11 +200,15 @@ func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 	if skip, all := t.position.Skip(r.tx.final); all || t.n <= skip {
 		return nil
 	}
+	if t.differs != "" {
+		r.leave(t, "its definition has changed: "+t.differs, true)
+		return nil
+	}
 	c := r.changes(t)
 	if err := c.apply(m); err != nil {
 		var value *postgres.ValueError
 		if errors.As(err, &value) {
-			r.park(t, value.Error())
+			r.leave(t, value.Error(), false)
 			return nil
 		}
 		return err
@@ -228,20 +235,20 @@ func (r *reader) changes(t *table) *changes {
 	return t.changes
 }
 
-// park gives a table up as soon as what is known of it is published.
-func (r *reader) park(t *table, reason string) {
+// leave stops following a table; the flusher parks it or has it built anew.
+func (r *reader) leave(t *table, reason string, rebuild bool) {
 	if r.waiting.empty() {
 		r.begin(r.m.cfg.Freshness)
 	}
-	t.parked, t.changes = true, nil
-	r.waiting.parks = append(r.waiting.parks, parking{t, reason})
+	t.followed, t.changes = false, nil
+	r.waiting.parks = append(r.waiting.parks, parking{t, reason, rebuild})
 }
 
 // commit ends the transaction. A table of which a part was published, by us or
 // by an earlier attempt, gets a file that ends it, even one without rows.
 func (r *reader) commit(ctx context.Context, end landing.LSN) error {
 	for _, t := range r.tx.touched {
-		if t.parked {
+		if !t.followed {
 			continue
 		}
 		if p := t.position; !p.Complete && p.CommitLSN == r.tx.final {
@@ -314,7 +321,7 @@ func (r *reader) give(ctx context.Context) error {
 	for _, t := range p.tables {
 		c := t.changes
 		if c == nil {
-			continue // parked since
+			continue // left since
 		}
 		c.position = landing.Position{CommitLSN: c.last, N: c.n, Complete: !(r.tx.open && c.last == r.tx.final)}
 		t.position, t.changes = c.position, nil

@@ -27,6 +27,7 @@ type table struct {
 	w      landing.Writer
 
 	generation int64
+	definition string     // of the table when this attempt began; "" when it isn't published
 	mu         sync.Mutex // held while a file gets its number
 	state      *file[tableState]
 
@@ -36,7 +37,8 @@ type table struct {
 	n        int64            // changes of this table in it so far
 	changes  *changes         // not yet taken by the flusher, or nil
 	old      *batch.Batch     // room for one old tuple
-	parked   bool
+	followed bool             // its changes are taken
+	differs  string           // in what the stream's newest description of it differs from src
 }
 
 // String is the table's name, as "public.orders".
@@ -134,15 +136,14 @@ func (m *mirror) openTables(ctx context.Context) error {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			m.tables[t.state.value.OID] = t
+			m.tables[t.oid()] = t
 			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	m.tellUnknown(published)
-	return nil
+	return m.addUnknown(ctx, published)
 }
 
 func (m *mirror) openTable(ctx context.Context, name string, published []postgres.Table) (*table, error) {
@@ -152,17 +153,22 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 			return nil, err
 		}
 		t := &table{m: m, state: f, generation: f.value.Generation, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
-		reason, err := t.settle(ctx)
+		park, err := t.settle(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if reason == "" {
-			reason = t.bind(published)
+		rebuild := ""
+		if park == "" {
+			park, rebuild = t.bind(published)
 		}
 		err = f.change(ctx, func(s *tableState) {
 			s.Run, s.Staged = m.run, nil
-			if reason != "" && s.Phase != phaseParked {
-				s.Phase, s.Reason = phaseParked, reason
+			switch {
+			case s.Phase == phaseParked:
+			case park != "":
+				s.Phase, s.Reason = phaseParked, park
+			case rebuild != "":
+				s.Phase, s.Reason = phaseRebuilding, rebuild
 			}
 		})
 		var fault *Fault
@@ -172,10 +178,13 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 		if err != nil {
 			return nil, err
 		}
-		t.position, t.parked = f.value.Position, f.value.Phase == phaseParked
-		if t.parked {
+		t.position = f.value.Position
+		switch f.value.Phase {
+		case phaseParked:
 			m.emit(Event{Kind: Parked, Table: f.value.Schema + "." + f.value.Name, Reason: f.value.Reason})
 			return t, nil
+		case phaseRebuilding:
+			return t, nil // its folder goes
 		}
 		if err := t.w.Discard(ctx, ""); err != nil {
 			return nil, err
@@ -206,39 +215,79 @@ func (t *table) settle(ctx context.Context) (reason string, err error) {
 }
 
 // bind finds the table in the catalog and compares it with the state. It returns
-// why the table has to be parked, or "".
-func (t *table) bind(published []postgres.Table) string {
+// why the table has to be parked, or else why it has to be built anew.
+func (t *table) bind(published []postgres.Table) (park, rebuild string) {
 	s := t.state.value
-	i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.OID == s.OID })
+	i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.Schema == s.Schema && p.Name == s.Name })
 	if i < 0 {
-		return "it is no longer published, or was dropped or made again"
+		return "it is no longer published", ""
 	}
 	src := published[i]
-	switch {
-	case src.Schema != s.Schema || src.Name != s.Name:
-		return fmt.Sprintf("it was renamed to %s", src.String())
-	case obstacle(src) != "":
-		return obstacle(src)
-	case !slices.Equal(columnsOf(src), s.Columns) || !slices.Equal(keyOf(src), s.Key):
-		return "its columns or its key have changed: following that is not built yet"
+	t.src, t.definition = src, definition(src)
+	if why := obstacle(src); why != "" {
+		return why, ""
 	}
 	dec, err := postgres.NewDecoder(&src)
 	if err != nil {
-		return err.Error()
+		return err.Error(), ""
 	}
-	t.src, t.dec, t.schema = src, dec, src.MirrorSchema()
+	t.dec, t.schema = dec, src.MirrorSchema()
 	t.old = batch.New(t.schema, false)
-	return ""
+	switch {
+	case s.Phase == phaseParked || s.Phase == phaseRebuilding:
+	case src.OID != s.OID:
+		return "", "it was dropped and made again"
+	case !slices.Equal(columnsOf(src), s.Columns) || !slices.Equal(keyOf(src), s.Key):
+		return "", "its columns or its key have changed"
+	}
+	return "", ""
 }
 
-// tellUnknown names the published tables that were not there when the mirror was
-// made.
-func (m *mirror) tellUnknown(published []postgres.Table) {
+// definition tells a table's definition from every other one, as far as it
+// matters here.
+func definition(src postgres.Table) string {
+	return fmt.Sprint(src.OID, src.String(), obstacle(src), columnsOf(src), keyOf(src), src.ReplicaIdentity)
+}
+
+// addUnknown makes the state of the tables that were published since the mirror
+// was made; they are joined while the others go on.
+func (m *mirror) addUnknown(ctx context.Context, published []postgres.Table) error {
 	for _, src := range published {
-		if m.tables[src.OID] == nil {
-			m.emit(Event{Kind: NotMirrored, Table: src.String(), Reason: "it was published after the mirror was made: adding tables to a running mirror is not built yet"})
+		if m.tables[src.OID] != nil {
+			continue
 		}
+		name := tableFile(src.Schema, src.Name)
+		f, err := load[tableState](ctx, m.cfg.Landing, name)
+		if err != nil {
+			return err
+		}
+		if f.etag != "" {
+			continue // made again under another oid: openTable has it
+		}
+		err = f.change(ctx, func(s *tableState) {
+			*s = firstState(m.run, src, 1)
+			if s.Phase != phaseParked {
+				s.Phase, s.Reason, s.Generation = phaseRebuilding, "it was published after the mirror was made", 0
+			}
+		})
+		if err != nil {
+			return err
+		}
+		t, err := m.openTable(ctx, name, published)
+		if err != nil {
+			return err
+		}
+		m.tables[src.OID] = t
 	}
+	return nil
+}
+
+// oid is the table's, in the catalog as it is now if it is there.
+func (t *table) oid() uint32 {
+	if t.src.OID != 0 {
+		return t.src.OID
+	}
+	return t.state.value.OID
 }
 
 // park gives a table up, durably. The others go on.
@@ -252,5 +301,17 @@ func (t *table) park(ctx context.Context, reason string) error {
 		return err
 	}
 	t.m.emit(Event{Kind: Parked, Table: t.String(), Reason: reason})
+	return nil
+}
+
+// rebuild has the table built anew, durably: the next attempt removes its folder
+// and copies it at a new boundary.
+func (t *table) rebuild(ctx context.Context, reason string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.state.change(ctx, func(s *tableState) { s.Phase, s.Reason = phaseRebuilding, reason }); err != nil {
+		return err
+	}
+	t.m.emit(Event{Kind: Rebuilding, Table: t.String(), Reason: reason})
 	return nil
 }

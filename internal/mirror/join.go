@@ -1,0 +1,173 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// follow streams, and joins the tables that aren't replicating yet.
+//
+// While tables are joined the slot is told nothing, so that it keeps every
+// change since: what the others publish meanwhile, the next attempt will be sent
+// again and skips by its position, and a joined table takes what lies beyond its
+// own boundary. Its changes need no room of ours, however long its copy takes.
+// The attempt ends when the tables are joined.
+func (m *mirror) follow(ctx context.Context) error {
+	joining := m.toJoin()
+	for _, t := range m.inPhase(phaseReplicating) {
+		t.followed = true
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.stream(ctx, len(joining) > 0) })
+	g.Go(func() error { return m.watch(ctx) })
+	if len(joining) > 0 {
+		g.Go(func() error {
+			if err := m.join(ctx); err != nil {
+				return fmt.Errorf("join tables: %w", err)
+			}
+			return errAgain
+		})
+	}
+	return g.Wait()
+}
+
+func (m *mirror) toJoin() []*table {
+	return append(append(m.inPhase(phaseRebuilding), m.inPhase(phaseJoining)...), m.inPhase(phaseSnapshot)...)
+}
+
+// join brings tables from whatever they are in to replicating.
+func (m *mirror) join(ctx context.Context) error {
+	for _, t := range m.inPhase(phaseRebuilding) {
+		if err := t.clear(ctx); err != nil {
+			return fmt.Errorf("table %s: %w", t, err)
+		}
+	}
+	interrupted := m.inPhase(phaseSnapshot)
+	if err := m.joinNew(ctx, m.inPhase(phaseJoining)); err != nil {
+		return err
+	}
+	return m.snapshot(ctx, "", interrupted) // begun by an attempt whose snapshot is gone
+}
+
+// clear removes the table's folder, waits until Fabric has dropped the table, and
+// begins a new generation. Only then may anything be written there again.
+func (t *table) clear(ctx context.Context) error {
+	if err := t.m.cfg.Landing.Remove(ctx, t.w.Dir); err != nil {
+		return err
+	}
+	if err := t.awaitDropped(ctx); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := t.state.change(ctx, func(s *tableState) {
+		reason := s.Reason
+		*s = firstState(t.m.run, t.src, 1)
+		s.Phase, s.Reason, s.Generation = phaseJoining, reason, t.generation+1
+	})
+	t.generation = t.state.value.Generation
+	return err
+}
+
+// dropPatience bounds the wait for Fabric to drop a table; it takes a minute or
+// so there.
+const dropPatience = 15 * time.Minute
+
+func (t *table) awaitDropped(ctx context.Context) error {
+	if t.m.cfg.Dropped == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, dropPatience, errors.New("Fabric did not drop the table whose folder was removed"))
+	defer cancel()
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		dropped, err := t.m.cfg.Dropped(ctx, t.src.Schema, t.src.Name)
+		if err != nil || dropped {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// joinNew gives tables a boundary, that of a temporary slot, and copies them
+// under its snapshot. The boundary is durable before the first row.
+func (m *mirror) joinNew(ctx context.Context, tables []*table) error {
+	if len(tables) == 0 {
+		return nil
+	}
+	repl, err := m.cfg.Source.ConnectReplication(ctx)
+	if err != nil {
+		return err
+	}
+	defer repl.Close(context.WithoutCancel(ctx)) // and with it the slot
+	created, err := postgres.CreateTemporarySlot(ctx, repl, joinSlot(m.cfg.Slot, m.run))
+	if err != nil {
+		return err
+	}
+	before := landing.Position{CommitLSN: landing.LSN(created.ConsistentPoint) - 1, Complete: true}
+	for _, t := range tables {
+		if err := t.state.change(ctx, func(s *tableState) { s.Phase, s.Position = phaseSnapshot, before }); err != nil {
+			return err
+		}
+		t.position = before
+	}
+	return m.snapshot(ctx, created.Snapshot, tables)
+}
+
+// joinSlot names a temporary slot; names have at most 63 characters.
+func joinSlot(slot, run string) string { return slot[:min(len(slot), 40)] + "_join_" + run }
+
+// watch looks at the catalog now and then: a table that was published, or whose
+// columns changed without a change of its rows, is seen nowhere else.
+func (m *mirror) watch(ctx context.Context) error {
+	for {
+		select {
+		case <-time.After(m.cfg.watch):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		changed, err := m.catalogChanged(ctx)
+		if err != nil {
+			return fmt.Errorf("look at the catalog: %w", err)
+		}
+		if changed {
+			return errAgain // the next attempt opens the tables as they are now
+		}
+	}
+}
+
+func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
+	sql, err := m.cfg.Source.Connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer sql.Close(context.WithoutCancel(ctx))
+	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications)
+	if err != nil {
+		return false, err
+	}
+	seen := map[uint32]bool{}
+	for _, src := range published {
+		seen[src.OID] = true
+		t := m.tables[src.OID]
+		if t == nil || t.definition != definition(src) {
+			return true, nil
+		}
+	}
+	for oid, t := range m.tables {
+		if t.definition != "" && !seen[oid] {
+			return true, nil
+		}
+	}
+	return false, nil
+}
