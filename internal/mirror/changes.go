@@ -27,16 +27,24 @@ type changes struct {
 	// mustFile says that a file is needed also without rows: it ends a
 	// transaction whose beginning is published already.
 	mustFile bool
+	ignored  int64 // updates and deletes of a table without a key
 
 	position landing.Position // what the file will say, once it is taken
 }
 
 func newChanges(t *table) *changes {
-	return &changes{t: t, rows: batch.New(t.schema, true)}
+	return &changes{t: t, rows: batch.New(t.schema, !t.keyless())}
 }
 
 // apply takes one Insert, Update or Delete.
+//
+// A table without a key takes inserts alone, without a marker. They can't double:
+// a file and the position that it reaches become durable in one act. What else
+// happens to its rows is counted; only building it anew makes it good.
 func (c *changes) apply(m *pgoutput.Message) error {
+	if c.t.keyless() {
+		return c.add(m)
+	}
 	old := c.t.old
 	old.Truncate(0)
 	if m.OldKind != 0 {
@@ -54,6 +62,20 @@ func (c *changes) apply(m *pgoutput.Message) error {
 		return c.delete(old)
 	}
 	return fmt.Errorf("message kind %q is no change of a row", m.Kind)
+}
+
+func (c *changes) add(m *pgoutput.Message) error {
+	if m.Kind != pgoutput.Insert {
+		c.ignored++
+		return nil
+	}
+	if err := c.t.dec.AppendTuple(c.rows, m.New); err != nil {
+		return err
+	}
+	c.rows.EndRow()
+	c.dead = append(c.dead, false)
+	c.alive++
+	return nil
 }
 
 func (c *changes) insert(t pgoutput.Tuple) error {

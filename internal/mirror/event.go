@@ -20,6 +20,10 @@ const (
 	Confirmed        EventKind = "confirmed"         // LSN
 	Parked           EventKind = "parked"            // Table, Reason
 	Rebuilding       EventKind = "rebuilding"        // Table, Reason: it is copied anew while the others go on
+	Ignored          EventKind = "ignored"           // Table, Rows, Reason
+	Waiting          EventKind = "waiting"           // Reason: for what the slot's creation waits
+	SlotHealth       EventKind = "slot-health"       // Slot
+	Reseeding        EventKind = "reseeding"         // Reason
 	Retrying         EventKind = "retrying"          // Reason, Wait
 )
 
@@ -37,6 +41,14 @@ type Event struct {
 	CommitTime time.Time     `json:"commitTime,omitzero"`
 	Took       time.Duration `json:"took,omitempty"` // nanoseconds
 	Wait       time.Duration `json:"wait,omitempty"` // nanoseconds
+	Slot       *Slot         `json:"slot,omitempty"`
+}
+
+// Slot is how the slot stands in the server.
+type Slot struct {
+	WALStatus     string `json:"walStatus"`     // reserved, extended, unreserved or lost
+	RetainedBytes int64  `json:"retainedBytes"` // of WAL that the server keeps for it
+	SafeWALSize   int64  `json:"safeWalSize"`   // bytes that may be written before it is in danger; -1: no limit is set
 }
 
 func (m *mirror) emit(e Event) {

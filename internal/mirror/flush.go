@@ -80,9 +80,34 @@ func (c *changes) publish(ctx context.Context, xid uint32) error {
 	} else if err != nil {
 		return err
 	}
+	count := func(s *tableState) { s.Ignored += c.ignored }
 	if b.Rows() == 0 && !c.mustFile {
-		return nil // every row is gone again; a later change says so
+		return c.t.note(ctx, c.ignored, count) // every row is gone again; a later change says so
 	}
 	meta := landing.Meta{Position: c.position, EndLSN: c.end, CommitTime: c.time, Filled: filled}
-	return c.t.publish(ctx, b, meta, nil)
+	if err := c.t.publish(ctx, b, meta, count); err != nil {
+		return err
+	}
+	c.t.tellIgnored(c.ignored)
+	return nil
+}
+
+// note records what needs no file.
+func (t *table) note(ctx context.Context, ignored int64, count func(*tableState)) error {
+	if ignored == 0 {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.state.change(ctx, count); err != nil {
+		return err
+	}
+	t.tellIgnored(ignored)
+	return nil
+}
+
+func (t *table) tellIgnored(n int64) {
+	if n > 0 {
+		t.m.emit(Event{Kind: Ignored, Table: t.String(), Rows: n, Reason: "updates and deletes of a table without a key"})
+	}
 }

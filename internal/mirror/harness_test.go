@@ -91,7 +91,7 @@ func (b *bench) config(s store.Store) Config {
 	return Config{
 		Source: postgres.Endpoint{Host: b.cluster.Host, Port: b.cluster.Port, Database: b.db, User: "postgres", Password: "pw", SSLMode: "disable"},
 		Slot:   "s_" + b.db, Publications: []string{"p"}, Landing: s, Freshness: 20 * time.Millisecond, Workers: 2,
-		retry: func(int) time.Duration { return 10 * time.Millisecond }, watch: 200 * time.Millisecond,
+		retry: func(int) time.Duration { return 10 * time.Millisecond }, watch: 200 * time.Millisecond, idle: 100 * time.Millisecond,
 	}
 }
 
@@ -409,4 +409,57 @@ func (b *bench) try(sql string) error {
 // newClusterAt is a cluster that another process runs.
 func newClusterAt(host string, port int) *localpg.Cluster {
 	return &localpg.Cluster{Host: host, Port: port}
+}
+
+// multiset counts the rows of a mirrored table without a key.
+func (b *bench) multiset(table string) map[string]int {
+	b.t.Helper()
+	ctx := context.Background()
+	files, err := landing.Files(ctx, b.landing, landing.TableDir("public", table))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	out := map[string]int{}
+	for _, f := range files {
+		data, _, err := b.landing.Read(ctx, f.Name, 0, -1)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		p, err := parquet.Open(data)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		rows, err := p.Read(nil, true)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if rows.Marker != nil {
+			b.t.Fatalf("%s: a table without a key has markers", f.Name)
+		}
+		for i := range rows.Rows() {
+			out[text(rows, nil, i)]++
+		}
+	}
+	return out
+}
+
+func (b *bench) sourceMultiset(table string) map[string]int {
+	b.t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, b.url())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, "SELECT v::text, count(*) FROM "+table+" GROUP BY 1")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	out := map[string]int{}
+	var v string
+	var n int
+	if _, err := pgx.ForEachRow(rows, []any{&v, &n}, func() error { out[v] = n; return nil }); err != nil {
+		b.t.Fatal(err)
+	}
+	return out
 }

@@ -127,8 +127,9 @@ func (m *mirror) joinNew(ctx context.Context, tables []*table) error {
 // joinSlot names a temporary slot; names have at most 63 characters.
 func joinSlot(slot, run string) string { return slot[:min(len(slot), 40)] + "_join_" + run }
 
-// watch looks at the catalog now and then: a table that was published, or whose
-// columns changed without a change of its rows, is seen nowhere else.
+// watch looks for requests and at the catalog now and then: a table that was
+// published, or whose columns changed without a change of its rows, is seen
+// nowhere else.
 func (m *mirror) watch(ctx context.Context) error {
 	for {
 		select {
@@ -136,11 +137,15 @@ func (m *mirror) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		answered, err := m.answer(ctx)
+		if err != nil {
+			return fmt.Errorf("answer requests: %w", err)
+		}
 		changed, err := m.catalogChanged(ctx)
 		if err != nil {
 			return fmt.Errorf("look at the catalog: %w", err)
 		}
-		if changed {
+		if changed || answered {
 			return errAgain // the next attempt opens the tables as they are now
 		}
 	}
@@ -152,6 +157,7 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
+	m.tellSlot(ctx, sql)
 	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications)
 	if err != nil {
 		return false, err

@@ -33,6 +33,7 @@ type Config struct {
 	Freshness time.Duration // how long a change may wait for others to share its file; 0: 5 s
 	Workers   int           // connections of a snapshot, and tables published at once; 0: 4
 	Budget    int64         // bytes of changes held in memory; 0: 256 MiB
+	Reseed    bool          // when the slot is lost or not as we left it, make a new one and copy every table anew
 
 	Events func(Event) // told what happens, one call at a time; nil: nobody is
 
@@ -42,7 +43,8 @@ type Config struct {
 	Dropped func(ctx context.Context, schema, table string) (bool, error)
 
 	retry func(try int) time.Duration // before the next try; tests shorten it
-	watch time.Duration               // between looks at the catalog
+	watch time.Duration               // between looks at the catalog and for requests
+	idle  time.Duration               // how long the slot may lag behind an idle database
 }
 
 func (c Config) withDefaults() Config {
@@ -55,8 +57,11 @@ func (c Config) withDefaults() Config {
 	if c.Budget <= 0 {
 		c.Budget = 256 << 20
 	}
+	if c.idle <= 0 {
+		c.idle = 10 * time.Second
+	}
 	if c.watch <= 0 {
-		c.watch = 30 * time.Second
+		c.watch = 10 * time.Second
 	}
 	if c.retry == nil {
 		c.retry = func(try int) time.Duration { return min(30*time.Second, 250*time.Millisecond<<min(try, 7)) }
@@ -71,6 +76,7 @@ type mirror struct {
 	state  *file[mirrorState]
 	tables map[uint32]*table // by oid
 	system system
+	fresh  bool   // this attempt made the slot, and its snapshot is there
 	began  func() // called once everything could be reached and opened
 
 	eventMu *sync.Mutex
@@ -129,6 +135,9 @@ func (m *mirror) attempt(ctx context.Context) error {
 		return fmt.Errorf("open the tables: %w", err)
 	}
 	m.began()
+	if _, err := m.answer(ctx); err != nil {
+		return fmt.Errorf("answer requests: %w", err)
+	}
 	if len(m.inPhase(phaseReplicating)) == 0 {
 		if err := m.snapshot(ctx, exported.name, m.inPhase(phaseSnapshot)); err != nil {
 			return fmt.Errorf("snapshot: %w", err)

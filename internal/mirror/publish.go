@@ -35,8 +35,8 @@ func (t *table) publish(ctx context.Context, b *batch.Batch, meta landing.Meta, 
 func (t *table) number(ctx context.Context, staged landing.Staged, meta landing.Meta, note func(*tableState)) (lost string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.state.value.Phase == phaseParked {
-		return "", nil // given up by another worker; the staged file is nobody's
+	if p := t.state.value.Phase; p != phaseReplicating && p != phaseSnapshot {
+		return "", nil // given up meanwhile; the staged file is nobody's
 	}
 	err = t.state.change(ctx, func(s *tableState) {
 		s.Number++

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -54,14 +55,48 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 		return nil, err
 	}
 	if m.state.value.Phase == phaseMirroring {
-		e.close()
-		return e, m.checkSlot(slot, there)
+		err := m.checkSlot(slot, there)
+		var fault *Fault
+		if err == nil || !m.cfg.Reseed || !errors.As(err, &fault) {
+			e.close()
+			return e, err
+		}
+		if err := m.reseed(ctx, fault); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.makeSlot(ctx, sql, e, there); err != nil {
 		return nil, err
 	}
-	done = true
+	done, m.fresh = true, true
 	return e, nil
+}
+
+// reseed gives up what the lost slot would have brought: every table is built
+// anew, and the mirror begins again with a slot of its own. Each table says so
+// durably before the mirror does.
+func (m *mirror) reseed(ctx context.Context, why *Fault) error {
+	m.emit(Event{Kind: Reseeding, Reason: why.Error()})
+	files, err := tableFiles(ctx, m.cfg.Landing)
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		f, err := load[tableState](ctx, m.cfg.Landing, name)
+		if err != nil {
+			return err
+		}
+		err = f.change(ctx, func(s *tableState) {
+			s.Run = m.run
+			if s.Phase != phaseParked {
+				s.Phase, s.Reason = phaseRebuilding, why.Error()
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return m.state.change(ctx, func(s *mirrorState) { s.Phase = phaseSlot })
 }
 
 // checkSlot holds the slot against what the landing zone says of it: its name
@@ -70,7 +105,7 @@ func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool) error {
 	s := m.state.value
 	fault := func(code, format string, args ...any) error {
 		return &Fault{Code: code, Err: fmt.Errorf(format, args...),
-			Next: "the mirror has to be built anew: empty its landing zone and run again"}
+			Next: "pgmirror run --reseed, which copies every table anew"}
 	}
 	switch {
 	case s.SystemID != m.system.id:
@@ -103,7 +138,9 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 	if err := m.state.change(ctx, func(s *mirrorState) { s.Phase = phaseSlot }); err != nil {
 		return err
 	}
+	told := m.tellBlockers(ctx, int32(e.conn.PID()))
 	created, err := postgres.CreateSlot(ctx, e.conn, m.cfg.Slot)
+	told()
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (c *copying) copyTables(ctx context.Context, tables []*table) error {
 func (m *mirror) inPhase(p phase) []*table {
 	var out []*table
 	for _, t := range m.tables {
-		if t.state.value.Phase == p {
+		if t.phase() == p {
 			out = append(out, t)
 		}
 	}
@@ -194,6 +194,11 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) error {
 		switch {
 		case err == nil:
 			continue
+		case errors.Is(err, postgres.ErrRewritten) && k.t.keyless():
+			if err := k.t.rebuild(ctx, "it was rewritten while it was copied, and without a key that can't be mended"); err != nil {
+				return err
+			}
+			return errAgain
 		case errors.Is(err, postgres.ErrRewritten):
 			c.again(k.t)
 		case tableFault(err):
@@ -222,14 +227,14 @@ func (c *copying) again(t *table) {
 // no file.
 func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k chunk) error {
 	t := k.t
-	if t.isParked() {
+	if t.phase() != phaseSnapshot {
 		return nil
 	}
 	dec, err := postgres.NewDecoder(&t.src) // a decoder serves one goroutine
 	if err != nil {
 		return err
 	}
-	b := batch.New(t.schema, c.snapshot == "")
+	b := batch.New(t.schema, c.snapshot == "" && !t.keyless())
 	rows := int64(0)
 	r.BatchBytes = c.limit
 	err = c.read(ctx, r, k, dec, b, func(b *batch.Batch) error {
@@ -301,16 +306,16 @@ func (c *copying) publish(ctx context.Context, t *table, b *batch.Batch, note fu
 	return nil
 }
 
-func (t *table) isParked() bool {
+func (t *table) phase() phase {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.state.value.Phase == phaseParked
+	return t.state.value.Phase
 }
 
 // copied ends a table's snapshot. A table without rows gets a file without rows,
 // or it would not be there in Fabric.
 func (t *table) copied(ctx context.Context) error {
-	if t.isParked() {
+	if t.phase() != phaseSnapshot {
 		return nil
 	}
 	done := func(s *tableState) { s.Phase, s.Reason = phaseReplicating, "" }

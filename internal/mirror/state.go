@@ -69,7 +69,8 @@ type tableState struct {
 	Staged     *landing.Staged  `json:"staged,omitempty"`
 	Position   landing.Position `json:"position"`
 	Chunks     chunkState       `json:"chunks"`
-	Rows       int64            `json:"rows"` // published by the snapshot
+	Rows       int64            `json:"rows"`              // published by the snapshot
+	Ignored    int64            `json:"ignored,omitempty"` // updates and deletes of a table without a key
 }
 
 type columnState struct {

@@ -21,14 +21,15 @@ type State struct {
 type TableState struct {
 	Schema     string           `json:"schema"`
 	Name       string           `json:"name"`
-	Phase      string           `json:"phase"` // snapshot, replicating or parked
+	Phase      string           `json:"phase"` // rebuilding, joining, snapshot, replicating or parked
 	Reason     string           `json:"reason,omitempty"`
 	Generation int64            `json:"generation"`
 	Files      int64            `json:"files"` // published so far
 	Position   landing.Position `json:"position"`
 	Chunks     int              `json:"chunks"` // of the snapshot
 	ChunksDone int              `json:"chunksDone"`
-	Rows       int64            `json:"rows"` // published by the snapshot
+	Rows       int64            `json:"rows"`              // published by the snapshot
+	Ignored    int64            `json:"ignored,omitempty"` // updates and deletes of a table without a key: a rebuild makes them good
 }
 
 // ErrNoMirror means that the landing zone has no mirror of ours; possibly
@@ -56,7 +57,7 @@ func Status(ctx context.Context, s store.Store) (*State, error) {
 		}
 		v := f.value
 		out.Tables = append(out.Tables, TableState{Schema: v.Schema, Name: v.Name, Phase: string(v.Phase), Reason: v.Reason, Generation: v.Generation,
-			Files: v.Number, Position: v.Position, Chunks: v.Chunks.Count, ChunksDone: v.Chunks.Next + len(v.Chunks.Done), Rows: v.Rows})
+			Files: v.Number, Position: v.Position, Chunks: v.Chunks.Count, ChunksDone: v.Chunks.Next + len(v.Chunks.Done), Rows: v.Rows, Ignored: v.Ignored})
 	}
 	slices.SortFunc(out.Tables, func(a, b TableState) int {
 		return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name))

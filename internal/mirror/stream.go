@@ -13,9 +13,6 @@ import (
 	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
 )
 
-// idleInterval is how long the slot may lag behind an idle database.
-const idleInterval = 10 * time.Second
-
 // reader reads the stream and gathers changes. It alone touches what it holds;
 // what it hands to the flusher it has no more.
 type reader struct {
@@ -136,7 +133,7 @@ func (r *reader) keepalive(end landing.LSN) {
 func (r *reader) ends(end landing.LSN) {
 	r.waiting.end = max(r.waiting.end, end)
 	if r.waiting.since.IsZero() {
-		r.begin(idleInterval)
+		r.begin(r.m.cfg.idle)
 	}
 }
 
@@ -278,7 +275,7 @@ func (r *reader) due() bool {
 	}
 	wait := r.m.cfg.Freshness
 	if r.waiting.empty() {
-		wait = idleInterval
+		wait = r.m.cfg.idle
 	}
 	return time.Since(since) >= wait
 }

@@ -63,6 +63,9 @@ func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN
 			if err != nil {
 				return err
 			}
+			if f.value.Phase == phaseRebuilding {
+				return nil // its folder is to be removed first; it will be joined
+			}
 			return f.change(ctx, func(s *tableState) { *s = firstState(m.run, src, point) })
 		})
 	}
@@ -72,22 +75,14 @@ func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN
 func firstState(run string, src postgres.Table, point landing.LSN) tableState {
 	s := tableState{Run: run, Schema: src.Schema, Name: src.Name, OID: src.OID, Filenode: src.Relfilenode, Generation: 1,
 		Phase: phaseSnapshot, Columns: columnsOf(src), Key: keyOf(src), Position: landing.Position{CommitLSN: point - 1, Complete: true}}
-	if why := obstacle(src); why != "" {
-		s.Phase, s.Reason = phaseParked, why
+	if src.Obstacle != "" {
+		s.Phase, s.Reason = phaseParked, src.Obstacle
 	}
 	return s
 }
 
-// obstacle says why a table can't be mirrored, or "".
-func obstacle(src postgres.Table) string {
-	switch {
-	case src.Obstacle != "":
-		return src.Obstacle
-	case len(src.Key) == 0:
-		return "it has no key (no primary key, no replica identity index): mirroring such tables is not built yet"
-	}
-	return ""
-}
+// keyless says that rows can't be told apart: such a table is only ever added to.
+func (t *table) keyless() bool { return len(t.src.Key) == 0 }
 
 func columnsOf(src postgres.Table) []columnState {
 	var out []columnState
@@ -224,8 +219,8 @@ func (t *table) bind(published []postgres.Table) (park, rebuild string) {
 	}
 	src := published[i]
 	t.src, t.definition = src, definition(src)
-	if why := obstacle(src); why != "" {
-		return why, ""
+	if src.Obstacle != "" {
+		return src.Obstacle, ""
 	}
 	dec, err := postgres.NewDecoder(&src)
 	if err != nil {
@@ -239,6 +234,8 @@ func (t *table) bind(published []postgres.Table) (park, rebuild string) {
 		return "", "it was dropped and made again"
 	case !slices.Equal(columnsOf(src), s.Columns) || !slices.Equal(keyOf(src), s.Key):
 		return "", "its columns or its key have changed"
+	case t.keyless() && s.Phase == phaseSnapshot && !t.m.fresh:
+		return "", "its copy was interrupted, and without a key what was copied can't be told from what wasn't"
 	}
 	return "", ""
 }
@@ -246,7 +243,7 @@ func (t *table) bind(published []postgres.Table) (park, rebuild string) {
 // definition tells a table's definition from every other one, as far as it
 // matters here.
 func definition(src postgres.Table) string {
-	return fmt.Sprint(src.OID, src.String(), obstacle(src), columnsOf(src), keyOf(src), src.ReplicaIdentity)
+	return fmt.Sprint(src.OID, src.String(), src.Obstacle, columnsOf(src), keyOf(src), src.ReplicaIdentity)
 }
 
 // addUnknown makes the state of the tables that were published since the mirror

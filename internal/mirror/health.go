@@ -1,0 +1,70 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// blockerPatience is how long a slot may take before we say what it waits for.
+const blockerPatience = 2 * time.Second
+
+// tellBlockers names, as long as a slot isn't made, the oldest transaction that
+// its creation waits for: every one that has a transaction id has to end first.
+// The returned function ends that and waits for it.
+func (m *mirror) tellBlockers(ctx context.Context, own int32) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for last := ""; ; {
+			select {
+			case <-time.After(blockerPatience):
+			case <-ctx.Done():
+				return
+			}
+			who, err := m.oldestWriter(ctx, own)
+			if err == nil && who != last { // not being able to look leaves the wait as it is
+				m.emit(Event{Kind: Waiting, Reason: who})
+				last = who
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+func (m *mirror) oldestWriter(ctx context.Context, own int32) (string, error) {
+	conn, err := m.cfg.Source.Connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var pid int32
+	var user, app, state, since string
+	err = conn.QueryRow(ctx, `SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, ''), pg_catalog.date_trunc('second', xact_start)::text
+		FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> $1 AND pid <> pg_catalog.pg_backend_pid()
+		ORDER BY xact_start LIMIT 1`, own).Scan(&pid, &user, &app, &state, &since)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "the server to make the slot", nil
+	} else if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("the transaction of pid %d (user %s, application %q, %s) to end, which is open since %s", pid, user, app, state, since), nil
+}
+
+// tellSlot says how the slot stands. A slot that can't be looked at is no reason
+// to stop; the stream notices when it is gone.
+func (m *mirror) tellSlot(ctx context.Context, q postgres.Querier) {
+	slot, there, err := postgres.Slot(ctx, q, m.cfg.Slot)
+	if err == nil && there {
+		m.emit(Event{Kind: SlotHealth, Slot: &Slot{WALStatus: slot.WALStatus, RetainedBytes: slot.RetainedBytes, SafeWALSize: slot.SafeWALSize}})
+	}
+}

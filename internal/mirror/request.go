@@ -1,0 +1,135 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// RequestKind is what is asked of a mirror about one of its tables.
+type RequestKind string
+
+// The kinds of request.
+const (
+	Resync RequestKind = "resync" // build it anew, also when it is parked
+	Pause  RequestKind = "pause"  // park it
+	Resume RequestKind = "resume" // build a paused one anew: the slot did not wait for it
+	Forget RequestKind = "forget" // remove its folder and its state; take it out of the publication first, or it is joined again
+)
+
+// Request asks something of the mirror that runs now, or that runs next. It is a
+// file in the landing zone, which every machine that may ask can reach; a socket
+// would bind those who ask to the machine that runs.
+type Request struct {
+	Version int         `json:"version"`
+	Kind    RequestKind `json:"kind"`
+	Schema  string      `json:"schema"`
+	Table   string      `json:"table"`
+}
+
+// ErrNoTable means that the mirror doesn't have the table; possibly wrapped.
+var ErrNoTable = errors.New("the mirror has no such table")
+
+var requestsDir = path.Join(landing.StateDir, "requests")
+
+func requestFile(schema, table string) string {
+	return path.Join(requestsDir, landing.TableDir(schema, table)+".json")
+}
+
+// Ask leaves a request; one about the same table that isn't answered yet is
+// replaced. It doesn't wait for the answer, which Status shows.
+func Ask(ctx context.Context, s store.Store, r Request) error {
+	if _, err := s.Stat(ctx, tableFile(r.Schema, r.Table)); errors.Is(err, store.ErrNotExist) {
+		return fmt.Errorf("table %s.%s: %w", r.Schema, r.Table, ErrNoTable)
+	} else if err != nil {
+		return err
+	}
+	r.Version = stateVersion
+	body, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_, err = s.Put(ctx, requestFile(r.Schema, r.Table), body, store.Cond{})
+	return err
+}
+
+// answer does what is asked, and then removes the request: one that is done
+// twice does no harm. It reports whether anything was.
+func (m *mirror) answer(ctx context.Context) (bool, error) {
+	schemas, err := m.cfg.Landing.List(ctx, requestsDir)
+	if err != nil {
+		return false, err
+	}
+	any := false
+	for _, dir := range schemas {
+		files, err := m.cfg.Landing.List(ctx, dir.Name)
+		if err != nil {
+			return any, err
+		}
+		for _, f := range files {
+			if f.Dir || path.Ext(f.Name) != ".json" {
+				continue
+			}
+			if err := m.answerOne(ctx, f.Name); err != nil {
+				return any, fmt.Errorf("%s: %w", f.Name, err)
+			}
+			any = true
+		}
+	}
+	return any, nil
+}
+
+func (m *mirror) answerOne(ctx context.Context, name string) error {
+	body, _, err := m.cfg.Landing.Read(ctx, name, 0, -1)
+	if errors.Is(err, store.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var r Request
+	if err := json.Unmarshal(body, &r); err != nil {
+		return err
+	}
+	if r.Version != stateVersion {
+		return &Fault{Code: "StateVersion", Err: fmt.Errorf("a request has format %d; this pgmirror knows %d", r.Version, stateVersion), Next: "ask with the pgmirror that runs"}
+	}
+	for _, t := range m.tables {
+		if t.state.name != tableFile(r.Schema, r.Table) {
+			continue
+		}
+		if err := t.grant(ctx, r.Kind); err != nil {
+			return err
+		}
+	}
+	return m.cfg.Landing.Remove(ctx, name)
+}
+
+func (t *table) grant(ctx context.Context, kind RequestKind) error {
+	switch kind {
+	case Resync, Resume:
+		return t.rebuild(ctx, "it was asked for")
+	case Pause:
+		return t.park(ctx, "paused")
+	case Forget:
+		return t.forget(ctx)
+	}
+	return fmt.Errorf("unknown request %q", kind)
+}
+
+// forget parks the table before its folder and its state go, so that a crash in
+// between leaves nothing that is written again. The attempt that forgets it ends
+// at once.
+func (t *table) forget(ctx context.Context) error {
+	if err := t.park(ctx, "it is being forgotten"); err != nil {
+		return err
+	}
+	if err := t.m.cfg.Landing.Remove(ctx, t.w.Dir); err != nil {
+		return err
+	}
+	return t.m.cfg.Landing.Remove(ctx, t.state.name)
+}
