@@ -29,13 +29,16 @@ type Config struct {
 	Mirror     Mirror     `yaml:"mirror"`
 	Connection Connection `yaml:"connection"`
 	Seed       Seed       `yaml:"seed"`
-	Allow      []string   `yaml:"allow"` // consents: see Consents
+	Databases  []string   `yaml:"databases"` // several of one server, each with a mirror of its own; the first has the plain name
+	Allow      []string   `yaml:"allow"`     // consents: see Consents
+	Cloud      string     `yaml:"cloud"`     // public, usgov or china
 	Endpoints  Endpoints  `yaml:"endpoints"`
 	Run        Run        `yaml:"run"`
 
 	Tokens Tokens `yaml:"-"` // from the environment only
 
-	values []Value // where each value came from
+	values []Value           // where each value came from
+	azd    map[string]string // the azd environment as it was read; nil: there is none
 }
 
 // Server is the PostgreSQL server and the database in it.
@@ -60,8 +63,17 @@ type Role struct {
 	Name    string `yaml:"name"`
 	Secret  string `yaml:"secret"`
 	Profile string `yaml:"profile"` // full, as today's users have it, or minimal
+	SignIn  string `yaml:"signIn"`  // scram, md5 for a client that can't do better, or entra
+	Entra   Entra  `yaml:"entra"`   // whom the role stands for, with signIn: entra
 
 	Password string `yaml:"-"` // from the environment, when there is no vault
+}
+
+// Entra is the principal of a role that signs in by Entra.
+type Entra struct {
+	ObjectID string `yaml:"objectId"` // "": found by the role's name
+	Type     string `yaml:"type"`     // user, group or service
+	MFA      bool   `yaml:"mfa"`      // its sign-ins need a second factor
 }
 
 // Mirror is the mirrored database in Fabric.
@@ -79,6 +91,7 @@ type Connection struct {
 	Manual  bool   `yaml:"manual"`  // a person makes it in the portal
 	Gateway string `yaml:"gateway"` // a VNet gateway's GUID
 	Name    string `yaml:"name"`    // "": HOST;DATABASE ROLE
+	Vault   string `yaml:"vault"`   // GUID of Fabric's own connection to the vault: then no password is copied
 }
 
 // Seed is the small table that makes sure that Fabric finds something to mirror.
@@ -122,21 +135,21 @@ func (c *Config) MirrorName() string {
 	return "pg-mirror-" + c.Name
 }
 
-// ConnectionName is the name that a new Fabric connection gets.
-func (c *Config) ConnectionName() string {
+// ConnectionName is the name that a new Fabric connection to host gets.
+func (c *Config) ConnectionName(host string) string {
 	if c.Connection.Name != "" {
 		return c.Connection.Name
 	}
-	return c.ConnectionServer() + ";" + c.Server.Database + " " + c.Role.Name
+	return c.ConnectionServer(host) + ";" + c.Server.Database + " " + c.Role.Name
 }
 
 // ConnectionServer is the connection's server parameter: the port is written
 // only when it isn't PostgreSQL's own.
-func (c *Config) ConnectionServer() string {
+func (c *Config) ConnectionServer(host string) string {
 	if c.Server.Port == 0 || c.Server.Port == 5432 {
-		return c.Server.Host
+		return host
 	}
-	return net.JoinHostPort(c.Server.Host, itoa(c.Server.Port))
+	return net.JoinHostPort(host, itoa(c.Server.Port))
 }
 
 // Slot is the replication slot of open mode.

@@ -121,7 +121,7 @@ func TestValidateCollectsEveryProblem(t *testing.T) {
 	for _, x := range p {
 		got = append(got, x.Field)
 	}
-	want := []string{"mode", "name", "workspace", "mirror.retentionDays", "mirror.tables", "allow", "server.host", "server.port", "server.sslMode", "tokens.fabric"}
+	want := []string{"mode", "name", "mirror.retentionDays", "mirror.tables", "allow", "server.host", "server.port", "server.sslMode", "tokens.fabric"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -141,7 +141,7 @@ func TestGuideNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{c.Server.Host, c.Connection.ID, c.Server.Database, c.Admin.User, c.Role.Name, c.Role.Secret, c.Admin.Secret, c.MirrorName(), c.Mirror.DefaultSchema + "." + c.Seed.Table, c.ConnectionName()}
+	got := []string{c.Server.Host, c.Connection.ID, c.Server.Database, c.Admin.User, c.Role.Name, c.Role.Secret, c.Admin.Secret, c.MirrorName(), c.Mirror.DefaultSchema + "." + c.Seed.Table, c.ConnectionName(c.Server.Host)}
 	want := []string{"pg-dev.postgres.database.azure.com", "c1", "orders", "pgadmin", "fabric_user", "postgres-fabric-user-password", "postgres-admin-password", "pg-mirror-dev", "public.fabric_mirror_seed", "pg-dev.postgres.database.azure.com;orders fabric_user"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

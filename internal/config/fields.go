@@ -31,10 +31,14 @@ var fields = []field{
 	{path: "server.sslMode", env: []string{"POSTGRES_SSLMODE"}},
 	{path: "admin.user", env: []string{"POSTGRES_ADMIN_USER"}, azd: []string{"postgreSqlAdminLoginOut"}},
 	{path: "admin.secret", env: []string{"POSTGRES_ADMIN_SECRET_NAME"}, azd: []string{"postgreSqlAdminSecretName"}},
-	{path: "admin.password", env: []string{"POSTGRES_ADMIN_PASSWORD"}, secret: true},
-	{path: "role.name", env: []string{"POSTGRES_FABRIC_USER_NAME"}, azd: []string{"postgreSqlFabricUserNameOut"}},
+	{path: "admin.password", env: []string{"POSTGRES_ADMIN_PASSWORD"}, azd: []string{"POSTGRES_ADMIN_PASSWORD"}, secret: true},
+	{path: "role.name", env: []string{"POSTGRES_MIRROR_CONNECTION_USER_NAME", "POSTGRES_FABRIC_USER_NAME"}, azd: []string{"postgreSqlFabricUserNameOut"}},
+	{path: "role.signIn", env: []string{"PGMIRROR_ROLE_SIGN_IN"}},
 	{path: "role.secret", env: []string{"POSTGRES_MIRROR_CONNECTION_SECRET_NAME"}, azd: []string{"postgreSqlFabricUserSecretNameOut"}},
-	{path: "role.password", env: []string{"POSTGRES_MIRROR_CONNECTION_PASSWORD"}, secret: true},
+	{path: "role.password", env: []string{"POSTGRES_MIRROR_CONNECTION_PASSWORD"}, azd: []string{"POSTGRES_MIRROR_CONNECTION_PASSWORD"}, secret: true},
+	{path: "role.entra.objectId", env: []string{"POSTGRES_FABRIC_ENTRA_OBJECT_ID"}, azd: []string{"POSTGRES_FABRIC_ENTRA_OBJECT_ID"}},
+	{path: "role.entra.type", env: []string{"POSTGRES_FABRIC_ENTRA_OBJECT_TYPE"}, azd: []string{"POSTGRES_FABRIC_ENTRA_OBJECT_TYPE"}},
+	{path: "role.entra.mfa", env: []string{"POSTGRES_FABRIC_ENTRA_REQUIRE_MFA"}, azd: []string{"POSTGRES_FABRIC_ENTRA_REQUIRE_MFA"}},
 	{path: "vault", env: []string{"KEYVAULT_URL"}, azd: []string{"keyVaultResourceId"}, from: vaultURL},
 	{path: "workspace", env: []string{"FABRIC_WORKSPACE_ID"}, azd: []string{"fabricWorkspaceIdOut", "fabricWorkspaceId"}},
 	{path: "mirror.name", env: []string{"FABRIC_POSTGRES_MIRROR_NAME"}, azd: []string{"FABRIC_POSTGRES_MIRROR_NAME"}},
@@ -44,6 +48,7 @@ var fields = []field{
 	{path: "connection.gateway", env: []string{"FABRIC_POSTGRES_GATEWAY_ID"}, azd: []string{"fabricPostgresGatewayId"}},
 	{path: "seed.create", env: []string{"POSTGRES_CREATE_MIRRORING_SEED_TABLE"}},
 	{path: "seed.table", env: []string{"POSTGRES_MIRRORING_SEED_TABLE_NAME"}},
+	{path: "cloud", env: []string{"PGMIRROR_CLOUD"}},
 	{path: "allow", env: []string{"PGMIRROR_ALLOW"}},
 	{path: "endpoints.fabric", env: []string{"FABRIC_ENDPOINT"}},
 	{path: "endpoints.arm", env: []string{"ARM_ENDPOINT"}},
@@ -74,8 +79,20 @@ func vaultURL(id string) (string, error) {
 	if i < 0 {
 		return "", fmt.Errorf("vault %q: want a resource id or an https address", id)
 	}
-	return "https://" + strings.Trim(id[i+len("/vaults/"):], "/") + ".vault.azure.net", nil
+	return VaultURL(strings.Trim(id[i+len("/vaults/"):], "/"), ""), nil
 }
+
+// VaultURL is the address of a vault of the given name in a cloud.
+func VaultURL(name, cloud string) string { return "https://" + name + "." + vaultSuffix[cloud] }
+
+var vaultSuffix = map[string]string{"": "vault.azure.net", Public: "vault.azure.net", USGov: "vault.usgovcloudapi.net", China: "vault.azure.cn"}
+
+// Clouds that are known by name.
+const (
+	Public = "public"
+	USGov  = "usgov"
+	China  = "china"
+)
 
 // at finds the value at a path, such as "server.host".
 func at(c *Config, path string) (reflect.Value, bool) {

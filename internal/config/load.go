@@ -39,7 +39,7 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	c := Default()
 	env := environ(o.Environ)
 	for _, apply := range []func() error{
-		func() error { return c.applyAzd(ctx, o.Azd) },
+		func() error { return c.applyAzd(ctx, o.Azd, env) },
 		func() error { return c.applyFile(o.File) },
 		func() error { return c.applyURL(env["POSTGRES_URL"]) },
 		func() error { return c.applyEnv(env) },
@@ -49,11 +49,27 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 			return nil, err
 		}
 	}
+	c.settle()
 	if c.Vault != "" && c.Source("admin.password") == "POSTGRES_URL" { // the vault is the truth
 		c.Admin.Password = ""
 		c.values = slices.DeleteFunc(c.values, func(v Value) bool { return v.Path == "admin.password" })
 	}
 	return c, nil
+}
+
+// settle puts in what follows from other values.
+func (c *Config) settle() {
+	if len(c.Databases) == 0 {
+		c.Databases = []string{c.Server.Database}
+	} else if from := c.Source("server.database"); from == "default" || from == "POSTGRES_URL" {
+		c.Server.Database = c.Databases[0]
+		c.note("server.database", c.Source("databases"))
+	}
+	if strings.HasPrefix(c.Source("vault"), "azd keyVaultResourceId") { // the id doesn't say in which cloud
+		name, _, _ := strings.Cut(strings.TrimPrefix(c.Vault, "https://"), ".")
+		c.Vault = VaultURL(name, c.Cloud)
+		c.note("vault", c.Source("vault"))
+	}
 }
 
 // Default is a Config with nothing but defaults: the names that today's users
@@ -63,13 +79,14 @@ func Default() *Config {
 		Mode:   Native,
 		Server: Server{Port: 5432, Database: "postgres", SSLMode: "verify-full"},
 		Admin:  Login{User: "pgadmin", Secret: "postgres-admin-password"},
-		Role:   Role{Name: "fabric_user", Secret: "postgres-fabric-user-password", Profile: "full"},
+		Role:   Role{Name: "fabric_user", Secret: "postgres-fabric-user-password", Profile: "full", SignIn: "scram", Entra: Entra{Type: "user"}},
+		Cloud:  Public,
 		Mirror: Mirror{RetentionDays: 7, DefaultSchema: "public"},
 		Seed:   Seed{Create: true, Table: "fabric_mirror_seed"},
 		Run:    Run{Freshness: 5 * time.Second, Workers: 4, Budget: 256 << 20},
 	}
 	for _, path := range []string{"mode", "server.port", "server.database", "server.sslMode", "admin.user", "admin.secret",
-		"role.name", "role.secret", "role.profile", "mirror.retentionDays", "mirror.defaultSchema",
+		"role.name", "role.secret", "role.profile", "role.signIn", "cloud", "mirror.retentionDays", "mirror.defaultSchema",
 		"seed.create", "seed.table", "run.freshness", "run.workers", "run.budget"} {
 		c.note(path, "default")
 	}
@@ -89,13 +106,20 @@ func (c *Config) Source(path string) string {
 	return ""
 }
 
-func (c *Config) applyAzd(ctx context.Context, azd func(context.Context) (map[string]string, error)) error {
-	if azd == nil {
-		return nil
+// applyAzd takes the azd environment. Where azd itself isn't at hand, its hook or
+// a pipeline may have left the same names in the environment; the word in the
+// file still wins over them.
+func (c *Config) applyAzd(ctx context.Context, azd func(context.Context) (map[string]string, error), env map[string]string) error {
+	var values map[string]string
+	var err error
+	if azd != nil {
+		if values, err = azd(ctx); err != nil {
+			return fmt.Errorf("read the azd environment: %w", err)
+		}
 	}
-	values, err := azd(ctx)
-	if err != nil {
-		return fmt.Errorf("read the azd environment: %w", err)
+	c.azd = values
+	if values == nil {
+		values = env
 	}
 	for _, f := range fields {
 		for _, key := range f.azd {
@@ -107,6 +131,9 @@ func (c *Config) applyAzd(ctx context.Context, azd func(context.Context) (map[st
 				if text, err = f.from(text); err != nil {
 					return fmt.Errorf("azd %s: %w", key, err)
 				}
+			}
+			if f.secret && c.azd == nil {
+				continue // it has the same name in the environment, and is read there
 			}
 			if err := c.set(f.path, text, "azd "+key); err != nil {
 				return err
@@ -136,6 +163,11 @@ func (c *Config) applyFile(path string) error {
 	for _, s := range set {
 		from, ok := at(read, s.path)
 		to, _ := at(c, s.path)
+		if s.path == "connection" { // connection: manual
+			c.Connection.Manual = read.Connection.Manual
+			c.note("connection.manual", fmt.Sprintf("%s:%d", path, s.line))
+			continue
+		}
 		if ok && from.Kind() != reflect.Struct {
 			to.Set(from)
 			c.note(s.path, fmt.Sprintf("%s:%d", path, s.line))
@@ -163,7 +195,7 @@ func (c *Config) applyURL(text string) error {
 		{"admin.user", u.User.Username()},
 		{"admin.password", password},
 	} {
-		if v.text == "" {
+		if v.text == "" || v.path == "server.database" && c.Source(v.path) != "default" { // a URL always names one: it says where, not which
 			continue
 		}
 		if err := c.set(v.path, v.text, "POSTGRES_URL"); err != nil {
@@ -185,7 +217,27 @@ func (c *Config) applyEnv(env map[string]string) error {
 			break
 		}
 	}
+	if err := c.applyMode(env); err != nil {
+		return err
+	}
 	return c.applyOldConsent(env["POSTGRES_TEMP_ENABLE_KV_PUBLIC_ACCESS"])
+}
+
+// applyMode reads the scripts' words for who signs in. admin isn't taken over:
+// the mirror has a role of its own.
+func (c *Config) applyMode(env map[string]string) error {
+	switch mode := env["POSTGRES_MIRROR_CONNECTION_MODE"]; mode {
+	case "", "fabricUser":
+	default:
+		return fmt.Errorf("POSTGRES_MIRROR_CONNECTION_MODE: %q isn't taken over: the mirror signs in as a role of its own (fabricUser)", mode)
+	}
+	if name := env["POSTGRES_FABRIC_ENTRA_ROLE_NAME"]; name != "" {
+		if err := c.set("role.name", name, "POSTGRES_FABRIC_ENTRA_ROLE_NAME"); err != nil {
+			return err
+		}
+		return c.set("role.signIn", "entra", "POSTGRES_FABRIC_ENTRA_ROLE_NAME")
+	}
+	return nil
 }
 
 // applyOldConsent maps the scripts' variable to the consent of today.

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -55,4 +56,18 @@ func leaves(n ast.Node, prefix string) []setting {
 		set = append(set, setting{path, it.Key().GetToken().Position.Line})
 	}
 	return set
+}
+
+// UnmarshalYAML takes `connection: manual` beside the mapping.
+func (c *Connection) UnmarshalYAML(unmarshal func(any) error) error {
+	var word string
+	if unmarshal(&word) == nil {
+		if word != "manual" {
+			return fmt.Errorf("connection: %q: want manual, or id, gateway, name and vault", word)
+		}
+		c.Manual = true
+		return nil
+	}
+	type plain Connection
+	return unmarshal((*plain)(c))
 }

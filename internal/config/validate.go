@@ -77,9 +77,7 @@ func (c *Config) checkMirror(refuse refuse) {
 	if c.Name == "" && c.Mirror.Name == "" {
 		refuse("name", "missing: give the mirror a name")
 	}
-	if c.Workspace == "" {
-		refuse("workspace", "missing: the Fabric workspace's id (the GUID in its address after /groups/)")
-	} else if !guid.MatchString(c.Workspace) {
+	if c.Workspace != "" && !guid.MatchString(c.Workspace) {
 		refuse("workspace", "%q is no GUID", c.Workspace)
 	}
 	if d := c.Mirror.RetentionDays; d < 1 || d > 30 {
@@ -117,6 +115,11 @@ func (c *Config) checkServer(refuse refuse) {
 	if c.Server.Database == "" {
 		refuse("server.database", "missing")
 	}
+	for i, d := range c.Databases {
+		if d == "" || slices.Contains(c.Databases[:i], d) {
+			refuse("databases", "%q: want different names", d)
+		}
+	}
 	switch c.Server.SSLMode {
 	case "verify-full":
 	case "disable":
@@ -139,6 +142,7 @@ func (c *Config) checkNames(refuse refuse) {
 			refuse(s.field, "want a role's name of 1 to 63 bytes")
 		}
 	}
+	c.checkSignIn(refuse)
 	if c.Role.Profile != "full" && c.Role.Profile != "minimal" {
 		refuse("role.profile", "%q is neither full nor minimal", c.Role.Profile)
 	}
@@ -148,14 +152,37 @@ func (c *Config) checkNames(refuse refuse) {
 	if c.Seed.Create && c.Seed.Table == "" {
 		refuse("seed.table", "missing")
 	}
-	for _, s := range []struct{ field, id string }{{"connection.id", c.Connection.ID}, {"connection.gateway", c.Connection.Gateway}} {
+	for _, s := range []struct{ field, id string }{{"connection.id", c.Connection.ID}, {"connection.gateway", c.Connection.Gateway}, {"connection.vault", c.Connection.Vault}, {"role.entra.objectId", c.Role.Entra.ObjectID}} {
 		if s.id != "" && !guid.MatchString(s.id) {
 			refuse(s.field, "%q is no GUID", s.id)
 		}
 	}
 }
 
+func (c *Config) checkSignIn(refuse refuse) {
+	if !slices.Contains([]string{"scram", "md5", "entra"}, c.Role.SignIn) {
+		refuse("role.signIn", "%q is none of scram, md5, entra", c.Role.SignIn)
+	}
+	if !slices.Contains([]string{"user", "group", "service"}, c.Role.Entra.Type) {
+		refuse("role.entra.type", "%q is none of user, group, service", c.Role.Entra.Type)
+	}
+	if c.Connection.Vault != "" && c.Connection.Gateway != "" {
+		refuse("connection.vault", "a connection by a VNet gateway takes no Key Vault reference")
+	}
+	for _, p := range []struct{ field, text string }{{"server.host", c.Server.Host}, {"server.id", c.Server.ID}, {"admin.user", c.Admin.User}, {"role.name", c.Role.Name}, {"workspace", c.Workspace}} {
+		if _, isReference := ParseReference(p.text, c.Cloud); isReference {
+			refuse(p.field, "a Key Vault reference is taken for passwords only")
+		}
+	}
+}
+
 func (c *Config) checkEndpoints(refuse refuse) {
+	if _, ok := vaultSuffix[c.Cloud]; !ok {
+		refuse("cloud", "%q is none of public, usgov, china", c.Cloud)
+	}
+	if c.Cloud != Public && c.Endpoints.Fabric == "" {
+		refuse("endpoints.fabric", "missing: Fabric's address in this cloud")
+	}
 	for _, e := range []struct{ field, url, token, tokenField string }{
 		{"endpoints.fabric", c.Endpoints.Fabric, c.Tokens.Fabric, "tokens.fabric"},
 		{"endpoints.arm", c.Endpoints.ARM, c.Tokens.ARM, "tokens.arm"},
