@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,8 +14,10 @@ import (
 )
 
 type runOptions struct {
-	config configOptions
-	json   bool
+	config  configOptions
+	json    bool
+	reseed  bool
+	metrics string
 }
 
 func newRunCmd(s streams) *cobra.Command {
@@ -24,12 +28,33 @@ func newRunCmd(s streams) *cobra.Command {
 		Long: `Copies every table that the mirror's publications list, then follows the
 database's changes, into the landing zone of an open mirrored database. It runs
 until Ctrl-C. The landing zone holds the only state: a run that died, here or on
-another machine, is continued by running it again.`,
+another machine, is continued by running it again.
+
+A slot that is lost, or that isn't as the mirror left it, ends the run: what it
+would have brought is gone. --reseed, or "allow: [reseed]" in the file, makes a
+new one then and copies every table anew.
+
+It warns when the server's limit for a slot's WAL (max_slot_wal_keep_size) would
+be reached within an hour.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runRun(cmd.Context(), o, s) },
 	}
 	o.config.flags(cmd)
-	cmd.Flags().BoolVar(&o.json, "json", false, "write what happens as NDJSON to stdout")
+	f := cmd.Flags()
+	f.BoolVar(&o.json, "json", false, "write what happens as NDJSON to stdout")
+	f.BoolVar(&o.reseed, "reseed", false, "when the slot is lost, make a new one and copy every table anew")
+	f.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics and /healthz at this address; without a host on this machine only: --metrics :9187")
+	settings := []string{"freshness", "workers", "budget"}
+	f.String("freshness", "", "how long a change may wait for others to share its file: 5s")
+	f.String("workers", "", "connections that read the snapshot: 4")
+	f.String("budget", "", "memory for changes on their way: 256MiB")
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
+		for _, name := range settings {
+			if flag := cmd.Flags().Lookup(name); flag.Changed {
+				o.config.set = append(o.config.set, "run."+name+"="+flag.Value.String())
+			}
+		}
+	}
 	return cmd
 }
 
@@ -38,28 +63,41 @@ func runRun(ctx context.Context, o runOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	view := newRunView(s, cfg, o.json)
-	if err := pushMirror(ctx, s, cfg, view.event); err != nil {
-		return err
-	}
-	return view.end()
-}
-
-// pushMirror mirrors until ctx ends. It refuses a mirror that isn't set up.
-func pushMirror(ctx context.Context, s streams, cfg *config.Config, events func(mirror.Event)) error {
-	if cfg.Mode != config.Open {
-		return fail(exitError, "ModeNative", "pgmirror status", "in native mode Fabric moves the data itself: there is nothing to run")
-	}
 	push, err := pushConfig(ctx, s, cfg)
 	if err != nil {
 		return err
 	}
-	push.Events = events
-	return mirrorFailure(mirror.Run(ctx, push))
+	push.Reseed = o.reseed || cfg.Allows(config.Reseed)
+	view := newRunView(s, cfg, o.json)
+	guard := &walGuard{warn: view.warn}
+	watchers := []func(mirror.Event){view.event, guard.event}
+	if o.metrics != "" {
+		m := newRunMetrics(cfg.MirrorName(), push.Landing)
+		stop, err := m.serve(ctx, o.metrics)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		view.s.say("metrics and health at http://%s/metrics and /healthz", m.addr)
+		watchers = append(watchers, m.event)
+	}
+	push.Events = func(e mirror.Event) {
+		for _, tell := range watchers {
+			tell(e)
+		}
+	}
+	if err := mirror.Run(ctx, push); err != nil {
+		return mirrorFailure(err)
+	}
+	return view.end()
 }
 
-// pushConfig asks the set-up plane where the mirror is and how to sign in.
+// pushConfig asks the set-up plane where the mirror is and how to sign in. It
+// refuses a mirror that isn't set up.
 func pushConfig(ctx context.Context, s streams, cfg *config.Config) (mirror.Config, error) {
+	if err := wantsOpen(cfg); err != nil {
+		return mirror.Config{}, err
+	}
 	ses, err := openSession(ctx, s, cfg)
 	if err != nil {
 		return mirror.Config{}, err
@@ -83,7 +121,35 @@ func pushConfig(ctx context.Context, s streams, cfg *config.Config) (mirror.Conf
 	return mirror.Config{
 		Source: named(ses.clients.Endpoint(&ses.facts), "pgmirror run"), Slot: cfg.Slot(), Publications: publications, Landing: zone,
 		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget),
+		Dropped: ses.dropped(m.ID),
 	}, nil
+}
+
+// wantsOpen refuses a native mirror, which has nothing that we could run.
+func wantsOpen(cfg *config.Config) error {
+	if cfg.Mode != config.Open {
+		return fail(exitError, "ModeNative", "pgmirror status", "in native mode Fabric moves the data itself: there is nothing to run")
+	}
+	return nil
+}
+
+// dropped asks Fabric whether it no longer knows a table.
+func (ses *session) dropped(item string) func(context.Context, string, string) (bool, error) {
+	client, workspace := ses.clients.Fabric, ses.cfg.Workspace
+	return func(ctx context.Context, schema, table string) (bool, error) {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		tables, err := client.TablesStatus(ctx, workspace, item)
+		if err != nil {
+			return false, err
+		}
+		for _, t := range tables {
+			if strings.EqualFold(t.Schema, schema) && strings.EqualFold(t.Table, table) {
+				return false, nil
+			}
+		}
+		return true, nil
+	}
 }
 
 func named(e postgres.Endpoint, app string) postgres.Endpoint {

@@ -13,16 +13,29 @@ type runView struct {
 	s     streams
 	json  bool
 	fault error // of writing to stdout
+	begun time.Time
 
-	told  time.Time
-	files int64
-	rows  int64
+	told  time.Time // the last summary
+	since runTotals // published since then
+	total runTotals
+	slot  string // the WAL status that was told last
+}
+
+// runTotals is what a run has published.
+type runTotals struct {
+	Files int64 `json:"files"`
+	Rows  int64 `json:"rows"` // of the snapshot and of changes
+	Bytes int64 `json:"bytes"`
+}
+
+func (t *runTotals) add(e mirror.Event) {
+	t.Files, t.Rows, t.Bytes = t.Files+1, t.Rows+e.Rows, t.Bytes+e.Bytes
 }
 
 const summaryEvery = 5 * time.Second
 
 func newRunView(s streams, cfg *config.Config, json bool) *runView {
-	v := &runView{s: s, json: json, told: time.Now()}
+	v := &runView{s: s, json: json, begun: time.Now(), told: time.Now()}
 	if json {
 		v.fault = writeLines(s.Out, newHeader("run", cfg))
 	}
@@ -30,47 +43,96 @@ func newRunView(s streams, cfg *config.Config, json bool) *runView {
 }
 
 func (v *runView) event(e mirror.Event) {
+	if e.Kind == mirror.Published {
+		v.since.add(e)
+		v.total.add(e)
+	}
 	if v.json {
-		if v.fault == nil {
-			line, err := typed("event", e)
-			if v.fault = err; err == nil {
-				v.fault = writeLines(v.s.Out, line)
-			}
-		}
+		v.line("event", e)
 		return
 	}
 	v.tell(e)
 }
 
+// line writes one line of JSON; after a fault of stdout nothing more is written,
+// and the end of the run tells it.
+func (v *runView) line(kind string, value any) {
+	if v.fault != nil {
+		return
+	}
+	line, err := typed(kind, value)
+	if v.fault = err; err == nil {
+		v.fault = writeLines(v.s.Out, line)
+	}
+}
+
+// warn tells a warning, to people also when programs read the events.
+func (v *runView) warn(w runWarning) {
+	if v.json {
+		v.line("warning", w)
+	}
+	v.s.say("%s %s", v.s.paint(red, "warning["+w.Code+"]:"), w.Text)
+	if w.Next != "" {
+		v.s.say("  next: %s", w.Next)
+	}
+}
+
+// tell shows an event to people.
 func (v *runView) tell(e mirror.Event) {
+	bad := v.s.paint(red, "!")
 	switch e.Kind {
 	case mirror.SnapshotStarted:
-		v.s.say("copying %s, about %s", plural(e.Tables, "table"), bytesText(e.Bytes))
+		if e.Tables > 0 {
+			v.s.say("copying %s", plural(e.Tables, "table"))
+		}
 	case mirror.SnapshotProgress:
 		if v.due() {
-			v.s.say("  … %s rows copied", count(e.Rows))
+			v.s.say("  … %s rows copied, %s (%s rows/s)", count(e.Rows), bytesText(e.Bytes), count(perSecond(e.Rows, e.Took)))
 		}
 	case mirror.TableCopied:
 		v.s.say("  %s %s: %s rows", v.s.paint(green, "ok"), e.Table, count(e.Rows))
 	case mirror.SnapshotDone:
-		v.s.say("copied %s rows in %s (%s rows/s)", count(e.Rows), seconds(e.Took), count(perSecond(e.Rows, e.Took)))
+		if e.Tables > 0 {
+			v.s.say("copied %s rows in %s (%s rows/s)", count(e.Rows), seconds(e.Took), count(perSecond(e.Rows, e.Took)))
+		}
 	case mirror.Streaming:
 		v.s.say("following the changes from %v", e.LSN)
-	case mirror.Published:
-		v.files++
-		v.rows += e.Rows
+	case mirror.Published: // counted
 	case mirror.Confirmed:
-		if v.files > 0 && v.due() {
-			v.s.say("published %s in %s, durable up to %v", plural(v.rows, "change"), plural(v.files, "file"), e.LSN)
-			v.files, v.rows = 0, 0
+		if v.since.Files > 0 && v.due() {
+			v.s.say("published %s in %s, durable up to %v", plural(v.since.Rows, "row"), plural(v.since.Files, "file"), e.LSN)
+			v.since = runTotals{}
 		}
+	case mirror.SlotHealth:
+		v.tellSlot(e.Slot)
+	case mirror.Parked:
+		v.s.say("%s %s is parked: %s; the others go on\n  next: pgmirror tables resync %s", bad, e.Table, e.Reason, e.Table)
+	case mirror.Rebuilding:
+		v.s.say("  %s is built anew: %s", e.Table, e.Reason)
+	case mirror.Ignored:
+		v.s.say("%s %s: %s ignored: %s\n  next: pgmirror tables resync %s", bad, e.Table, plural(e.Rows, "change"), e.Reason, e.Table)
+	case mirror.Waiting:
+		v.s.say("  … waiting for %s", e.Reason)
+	case mirror.Reseeding:
+		v.s.say("%s every table is copied anew: %s", bad, e.Reason)
 	case mirror.Retrying:
-		v.s.say("%s %s; trying again in %s", v.s.paint(red, "!"), e.Reason, seconds(e.Wait))
-	default:
-		if e.Reason != "" { // what has a reason is worth a word
-			v.s.say("%s %s: %s: %s", v.s.paint(red, "!"), e.Table, e.Kind, e.Reason)
-		}
+		v.s.say("%s %s; trying again in %s", bad, e.Reason, seconds(e.Wait))
+	default: // one that is newer than this view
+		v.s.say("  %s %s%s", e.Kind, e.Table, prefixed(": ", e.Reason))
 	}
+}
+
+// tellSlot says how much WAL the slot holds, when its status has changed.
+func (v *runView) tellSlot(slot *mirror.Slot) {
+	if slot.WALStatus == v.slot {
+		return
+	}
+	first := v.slot == ""
+	v.slot = slot.WALStatus
+	if first && slot.WALStatus == "reserved" {
+		return // as it should be
+	}
+	v.s.say("  the slot holds %s of WAL (%s)", bytesText(slot.RetainedBytes), slot.WALStatus)
 }
 
 // due says that the last summary is old enough for another one.
@@ -82,9 +144,17 @@ func (v *runView) due() bool {
 	return true
 }
 
+// end tells what the run did; it was asked to stop.
 func (v *runView) end() error {
-	if !v.json {
-		v.s.say("stopped; what was confirmed is durable")
+	took := time.Since(v.begun)
+	if v.json {
+		v.line("summary", struct {
+			runTotals
+			Seconds float64 `json:"seconds"`
+		}{v.total, took.Seconds()})
+	} else {
+		v.s.say("stopped after %s: %s published in %s; what was confirmed is durable, and running it again goes on there",
+			seconds(took), plural(v.total.Rows, "row"), plural(v.total.Files, "file"))
 	}
 	return v.fault
 }
