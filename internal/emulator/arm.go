@@ -20,6 +20,7 @@ type arm struct {
 	vault  string // the vault's own address
 	tasks  *tasks
 	log    *slog.Logger
+	now    func() time.Time
 	edge   func() // called when the server's mirroring parameters or identity changed
 
 	writing sync.Mutex // held while a write to the server is under way

@@ -45,6 +45,9 @@ func (a *arm) begin(c *call, status, resource string, work func(ctx context.Cont
 	started := a.tasks.run(func(ctx context.Context) {
 		defer a.writing.Unlock()
 		err := wait(ctx, a.limits.delay)
+		if failed := operationFault(c.Context()); err == nil && failed != nil {
+			err = failed
+		}
 		if err == nil {
 			err = work(ctx)
 		}

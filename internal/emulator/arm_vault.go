@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"time"
 )
 
 func (a *arm) listVaults(*call) (reply, error) {
@@ -36,6 +37,10 @@ func (a *arm) patchVault(c *call) (reply, error) {
 		return reply{}, faultf(http.StatusBadRequest, "BadRequest", "The value of networkAcls.defaultAction must be Allow or Deny.")
 	}
 	err := a.state.change(func(s *state) error {
+		if now := a.now(); s.World.VaultDelay > 0 && !now.Before(s.Vault.Changed) {
+			s.Vault.Former = &vaultGate{s.Vault.Public, s.Vault.ACLs}
+			s.Vault.Changed = now.Add(s.World.VaultDelay)
+		}
 		s.Vault.Public = or(p.Public, s.Vault.Public)
 		if p.ACLs != nil {
 			s.Vault.ACLs = p.ACLs
@@ -52,7 +57,7 @@ func (a *arm) vaultBody() (body map[string]any) {
 	a.state.look(func(s *state) {
 		properties := map[string]any{
 			"tenantId": s.Tenant, "vaultUri": a.vault + "/", "sku": map[string]any{"family": "A", "name": "standard"},
-			"enableSoftDelete": true, "softDeleteRetentionInDays": 90, "enableRbacAuthorization": true,
+			"enableSoftDelete": true, "softDeleteRetentionInDays": 90, "enableRbacAuthorization": !s.World.VaultPolicies,
 			"accessPolicies": []any{}, "provisioningState": "Succeeded", "publicNetworkAccess": s.Vault.Public,
 		}
 		if s.Vault.ACLs != nil {
@@ -75,7 +80,15 @@ func (n *networkACLs) body() map[string]any {
 
 // refuses says why the vault's network gates keep out a caller from the loopback
 // interface, or nil. Public access off beats every rule.
-func (v *vaultState) refuses(address string) *fault {
+func (v *vaultState) refuses(address string, now time.Time) *fault {
+	gate := vaultGate{v.Public, v.ACLs}
+	if v.Former != nil && now.Before(v.Changed) {
+		gate = *v.Former
+	}
+	return gate.refuses(address)
+}
+
+func (v vaultGate) refuses(address string) *fault {
 	if strings.EqualFold(v.Public, "Disabled") {
 		return &fault{status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByConnection",
 			message: "Public network access is disabled and request is not from a trusted service nor via an approved private link."}

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/emulator/onelake"
@@ -30,8 +31,8 @@ type Options struct {
 	// is made when missing; one that an earlier emulator left goes on.
 	Dir string
 	// Listen is host:port on the loopback interface; "" is "127.0.0.1:0". A port
-	// is taken by Fabric, and the next four by ARM, vault, DFS and Blob. Port 0
-	// takes those of the last time, or free ones.
+	// is taken by Fabric, and the next five by ARM, vault, DFS, Blob and the
+	// emulator's own endpoint. Port 0 takes those of the last time, or free ones.
 	Listen string
 	// Native mirrors a database into a landing zone until ctx ends, then returns
 	// nil; an error is followed by another call. Nil: native mirrors say Running
@@ -48,6 +49,7 @@ type Options struct {
 
 	WithoutNativeLimits bool // native mirrors take types and names that the service refuses
 	NoSync              bool // the cluster doesn't wait for the disk: for tests
+	Faults              []Fault // that are in force from the start
 	Log                 *slog.Logger
 	Server              ServerOptions
 }
@@ -70,6 +72,8 @@ type Emulator struct {
 
 	o        Options
 	state    *stateFile
+	faults   *faults
+	advanced atomic.Int64 // the state's World.Advanced
 	db       *cluster
 	tasks    *tasks
 	lake     *onelake.Service
@@ -79,7 +83,7 @@ type Emulator struct {
 	closeErr error
 
 	listeners map[string]net.Listener
-	base      map[string]string // service → https://127.0.0.1:port
+	base      map[string]string // service → https://127.0.0.1:port; control has no TLS
 }
 
 // KV is a line of the environment.
@@ -99,7 +103,11 @@ func Start(ctx context.Context, o Options) (*Emulator, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "onelake"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the emulator's directory: %w", err)
 	}
-	e := &Emulator{o: o, tasks: newTasks(), listeners: map[string]net.Listener{}, base: map[string]string{}}
+	e := &Emulator{o: o, tasks: newTasks(), faults: &faults{}, listeners: map[string]net.Listener{}, base: map[string]string{}}
+	e.faults.now = e.now
+	if err := e.faults.set(o.Faults, false); err != nil {
+		return nil, err
+	}
 	if err := e.start(ctx); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -177,7 +185,7 @@ func (e *Emulator) startServer(ctx context.Context) (err error) {
 }
 
 // services are the listeners in the order of their ports.
-var services = []string{"fabric", "arm", "vault", "dfs", "blob"}
+var services = []string{"fabric", "arm", "vault", "dfs", "blob", "control"}
 
 func (e *Emulator) listen(ctx context.Context) error {
 	host, p, err := net.SplitHostPort(e.o.Listen)
@@ -198,6 +206,9 @@ func (e *Emulator) listen(ctx context.Context) error {
 		}
 		e.listeners[name] = l
 		e.base[name] = "https://" + l.Addr().String()
+		if name == "control" {
+			e.base[name] = "http://" + l.Addr().String()
+		}
 	}
 	return e.state.change(func(s *state) error {
 		for name, l := range e.listeners {
@@ -222,6 +233,9 @@ func (e *Emulator) listenOne(ctx context.Context, host string, port, i int, name
 	}
 	return lc.Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
 }
+
+// now is the emulated time. It is asked for while the state is held.
+func (e *Emulator) now() time.Time { return time.Now().Add(time.Duration(e.advanced.Load())) }
 
 // Cluster is the real PostgreSQL behind the flexible server.
 func (e *Emulator) Cluster() *localpg.Cluster { return e.db.pg }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pgmirror/pgmirror/internal/emulator"
+	"github.com/pgmirror/pgmirror/internal/emulator/rulestest"
 	"github.com/pgmirror/pgmirror/internal/localpg"
 )
 
@@ -26,6 +28,19 @@ type world struct {
 	*emulator.Emulator
 	env  map[string]string
 	http *http.Client
+}
+
+// book is the rules, and what the tests saw of them.
+var book = rulestest.Open("rules.json", "fabric", "arm", "vault", "table", "control", "mirroring", "server")
+
+// service names the service that a request goes to.
+func (w *world) service(r *http.Request) string {
+	for name, endpoint := range map[string]string{"fabric": "FABRIC_ENDPOINT", "arm": "ARM_ENDPOINT", "vault": "KEYVAULT_URL", "control": "EMULATOR_ENDPOINT"} {
+		if strings.HasSuffix(w.env[endpoint], "//"+r.URL.Host) {
+			return name
+		}
+	}
+	return "onelake"
 }
 
 // shared is one emulator for the tests that don't disturb each other.
@@ -37,6 +52,9 @@ var shared = struct {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if shared.w != nil { // else there is no PostgreSQL here
+		code = book.Finish(code)
+	}
 	if shared.w != nil {
 		shared.w.http.CloseIdleConnections()
 		if err := shared.w.Close(); err != nil {
@@ -109,7 +127,7 @@ func launch(t *testing.T, o emulator.Options) *world {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(e.CAPEM)
-	w.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: time.Minute}
+	w.http = &http.Client{Transport: book.Transport(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, w.service), Timeout: time.Minute}
 	return w
 }
 
@@ -130,7 +148,7 @@ type answer struct {
 }
 
 // do sends a raw request; token "" sends none.
-func (w *world) do(t *testing.T, method, url, token string, body any) answer {
+func (w *world) do(t *testing.T, method, url, token string, body any, header ...string) answer {
 	t.Helper()
 	var r io.Reader
 	switch b := body.(type) {
@@ -153,6 +171,10 @@ func (w *world) do(t *testing.T, method, url, token string, body any) answer {
 	}
 	if r != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
 	}
 	resp, err := w.http.Do(req)
 	if err != nil {

@@ -113,6 +113,9 @@ func (f *fabric) guarded(h handler) handler {
 		if c.vars["mirror"] != "" {
 			c.vars["item"] = c.vars["mirror"]
 		}
+		if e := operationFault(c.Context()); e != nil {
+			return f.later(c, &fabricOperation{Created: f.now(), Ready: f.now().Add(f.o.OperationDelay), Code: e.code, Message: e.message})
+		}
 		return h(c)
 	}
 }

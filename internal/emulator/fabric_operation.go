@@ -13,6 +13,8 @@ type fabricOperation struct {
 	Created time.Time       `json:"created"`
 	Ready   time.Time       `json:"ready"`
 	Result  json.RawMessage `json:"result,omitempty"`
+	Code    string          `json:"code,omitempty"` // why it failed
+	Message string          `json:"message,omitempty"`
 }
 
 // maybeLater answers now, or with 202 and an operation when the emulator is set
@@ -29,6 +31,11 @@ func (f *fabric) maybeLater(c *call, rep reply) (reply, error) {
 		}
 		op.Result = body
 	}
+	return f.later(c, op)
+}
+
+// later answers with 202 and an operation.
+func (f *fabric) later(c *call, op *fabricOperation) (reply, error) {
 	id := newID()
 	err := f.state.change(func(s *state) error {
 		for old, o := range s.Operations {
@@ -76,13 +83,19 @@ func (f *fabric) getOperation(c *call) (reply, error) {
 	case f.now().Before(op.Ready):
 		status, percent = "Running", 50
 		f.pending(c, id)
+	case op.Code != "":
+		status = "Failed"
 	case op.Result != nil:
 		f.location(c, "/operations/%s/result", id)
 		c.header.Set("x-ms-operation-id", id)
 	}
 	const noZone = "2006-01-02T15:04:05.000000"
+	var failed *detail
+	if status == "Failed" {
+		failed = &detail{ErrorCode: op.Code, Message: op.Message}
+	}
 	return reply{http.StatusOK, map[string]any{
-		"status": status, "percentComplete": percent, "error": nil,
+		"status": status, "percentComplete": percent, "error": failed,
 		"createdTimeUtc": op.Created.UTC().Format(noZone), "lastUpdatedTimeUtc": f.now().UTC().Format(noZone),
 	}}, nil
 }
@@ -92,8 +105,8 @@ func (f *fabric) getOperationResult(c *call) (reply, error) {
 	switch {
 	case err != nil:
 		return reply{}, err
-	case f.now().Before(op.Ready):
-		return reply{}, faultf(http.StatusBadRequest, "OperationNotSucceeded", "The operation has not succeeded yet.")
+	case f.now().Before(op.Ready) || op.Code != "":
+		return reply{}, faultf(http.StatusBadRequest, "OperationNotSucceeded", "The operation has not succeeded.")
 	case op.Result == nil:
 		return reply{}, faultf(http.StatusBadRequest, "OperationHasNoResult", "The operation has no result")
 	}

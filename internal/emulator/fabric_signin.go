@@ -98,7 +98,7 @@ func (f *fabric) password(cn *connectionState) (value string, e *fault) {
 			e = invalidCredential("passwordReference.connectionId is not an Azure Key Vault connection")
 			return
 		}
-		if e = s.Vault.refuses("Fabric"); e != nil {
+		if e = s.Vault.refuses("Fabric", f.now()); e != nil {
 			e = incorrectCredentials("The secret cannot be read: " + e.message)
 			return
 		}

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/replicator"
@@ -14,9 +15,28 @@ func (m *mirrors) status(id string) []tableStatus {
 	r := m.runs[id]
 	m.mu.Unlock()
 	if r == nil {
-		return nil
+		it := m.copyItem(id)
+		return slices.Clone(it.Tables)
 	}
-	halted := r.over() || r.ending()
+	return r.status(r.over() || r.ending())
+}
+
+// keepStatus writes down how the tables of a mirror were when it ended: it is
+// told also after a restart.
+func (m *mirrors) keepStatus(id string, r *run) {
+	tables := r.status(true)
+	err := m.state.change(func(s *state) error {
+		if it := s.item(id); it != nil {
+			it.Tables = tables
+		}
+		return nil
+	})
+	if err != nil {
+		m.log.Warn("cannot keep the status of the tables", "item", id, "error", err)
+	}
+}
+
+func (r *run) status(halted bool) []tableStatus {
 	out := []tableStatus{}
 	seen := map[string]bool{}
 	for _, t := range r.repl.Status() {

@@ -96,6 +96,12 @@ func (m *mirrors) start(id string) error {
 		if it == nil {
 			return faultf(http.StatusNotFound, "ItemNotFound", "The requested item '%s' was not found.", id)
 		}
+		switch {
+		case s.World.CapacityPaused:
+			return capacityPaused()
+		case it.Mirroring == paused:
+			return faultf(http.StatusBadRequest, "InvalidItemState", "Mirroring was stopped with the capacity. Stop it, then start it.")
+		}
 		if it.Mirroring == stopped {
 			it.Reseed = true
 			it.Generation++
@@ -122,8 +128,13 @@ func (m *mirrors) start(id string) error {
 
 // stop ends a mirror; alive tells when it has ended.
 func (m *mirrors) stop(id string) error {
+	var wasPaused bool
 	err := m.state.change(func(s *state) error {
-		if it := s.item(id); it != nil && it.Mirroring == running {
+		it := s.item(id)
+		if it == nil {
+			return nil
+		}
+		if wasPaused = it.Mirroring == paused; wasPaused || it.Mirroring == running {
 			it.Mirroring = stopped
 		}
 		return nil
@@ -131,10 +142,41 @@ func (m *mirrors) stop(id string) error {
 	if err != nil {
 		return err
 	}
+	if it := m.copyItem(id); wasPaused && it.parsed().Properties.Source.Type == nativeSource {
+		m.forget(m.tasks.ctx, &it)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r := m.runs[id]; r != nil {
 		r.end()
+	}
+	return nil
+}
+
+// pauseAll ends every mirror because the capacity is paused. What they keep at
+// their sources stays there, and they don't begin again by themselves.
+func (m *mirrors) pauseAll() error {
+	var ids []string
+	err := m.state.change(func(s *state) error {
+		for _, it := range s.Items {
+			if it.Mirroring == running {
+				it.Mirroring = paused
+				ids = append(ids, it.ID)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		m.mu.Lock()
+		r := m.runs[id]
+		m.mu.Unlock()
+		if r != nil {
+			r.cancel()
+			<-r.done
+		}
 	}
 	return nil
 }
@@ -295,6 +337,7 @@ func (m *mirrors) run(ctx context.Context, id string, r *run) {
 		wg.Go(func() { m.native(ctx, id, r) })
 	}
 	wg.Wait()
+	m.keepStatus(id, r)
 	if r.ending() && it.parsed().Properties.Source.Type == nativeSource {
 		m.forget(context.WithoutCancel(ctx), &it)
 	}

@@ -44,6 +44,9 @@ const maxNativeTables = 500
 // Running and moves no data, as the real one does.
 var errNotPermitted = errors.New("native mirroring is not permitted")
 
+// errMayNotWrite says that the server's identity may not write into OneLake.
+var errMayNotWrite = fmt.Errorf("%w: the server's identity may not write into the workspace", errNotPermitted)
+
 // native feeds the landing zone of a native mirror, as azure_cdc does, whenever
 // it may. It looks again after every change that bears on it.
 func (m *mirrors) native(ctx context.Context, id string, r *run) {
@@ -81,6 +84,9 @@ func awaitEdge(ctx context.Context, edge <-chan struct{}, d time.Duration) {
 func (m *mirrors) nativeOnce(ctx context.Context, id string, r *run, edge <-chan struct{}) error {
 	it := m.copyItem(id)
 	l, err := m.permitted(&it)
+	if errors.Is(err, errMayNotWrite) {
+		m.unwell(ctx, l.db, slotName(&it), "CDC_ERR_SYS_ONELAKE_PERMISSION_DENIED")
+	}
 	if err != nil {
 		r.decide(string(it.Definition), nil)
 		return err
@@ -90,6 +96,10 @@ func (m *mirrors) nativeOnce(ctx context.Context, id string, r *run, edge <-chan
 		return err
 	}
 	r.decide(string(it.Definition), decided)
+	if m.shutOut() {
+		m.unwell(ctx, l.db, slotName(&it), "CDC_ERR_SYS_ONELAKE_PERMISSION_DENIED")
+		return errNotPermitted // its tables never reach Replicating
+	}
 	source, err := m.source(ctx, &it, l, decided)
 	if err != nil || len(source.Tables) == 0 {
 		return err
@@ -123,7 +133,7 @@ func (m *mirrors) feed(ctx context.Context, edge <-chan struct{}, source NativeS
 func (m *mirrors) stillSo(id string, l login) bool {
 	it := m.copyItem(id)
 	now, err := m.permitted(&it)
-	return err == nil && now == l && !m.redefined(id, &it)
+	return err == nil && now == l && !m.shutOut() && !m.redefined(id, &it)
 }
 
 // redefined says whether the tables that are asked for changed since the run's
@@ -138,6 +148,12 @@ func (m *mirrors) redefined(id string, it *itemState) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.definition != string(it.Definition)
+}
+
+// shutOut says whether the tenant's setting keeps the service out of OneLake.
+func (m *mirrors) shutOut() (out bool) {
+	m.state.look(func(s *state) { out = s.World.NoExternalApps })
+	return out
 }
 
 // decide keeps what was decided, and by which definition.
@@ -165,8 +181,12 @@ func (m *mirrors) permitted(it *itemState) (l login, err error) {
 		}
 		db := firstNonEmpty(src.Database, cn.Parameters["database"])
 		on := s.Server.Params["azure.fabric_mirror_enabled"] == "on" && slices.Contains(databaseList(s.Server.Params["azure.mirror_databases"]), db)
-		if !on || !w.mayWrite(s.Server.Principal) {
+		switch {
+		case !on:
 			return errNotPermitted
+		case !w.mayWrite(s.Server.Principal):
+			l.db = db
+			return errMayNotWrite
 		}
 		cn.Parameters = map[string]string{"server": cn.Parameters["server"], "database": db}
 		return nil

@@ -35,6 +35,9 @@ func (m *mirrors) source(ctx context.Context, it *itemState, l login, decided []
 	if err := m.publish(ctx, l, name, taken); err != nil {
 		return src, err
 	}
+	if err := m.recovered(ctx, l.db, name); err != nil {
+		return src, fmt.Errorf("clear the health status: %w", err)
+	}
 	return src, m.track(ctx, it, l.db, name)
 }
 
@@ -121,6 +124,27 @@ func (m *mirrors) track(ctx context.Context, it *itemState, db, name string) err
 			return fmt.Errorf("track the publication: %w", err)
 		}
 		return nil
+	})
+}
+
+// unwell tells an error of the whole server in azure_cdc's health status, once a
+// publication and code.
+func (m *mirrors) unwell(ctx context.Context, db, publication, code string) {
+	err := m.db.with(ctx, db, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `INSERT INTO azure_cdc.errors (publication_name, error_type, error_code)
+		  SELECT $1, 'S', $2 WHERE NOT EXISTS (SELECT FROM azure_cdc.errors WHERE publication_name = $1 AND error_code = $2)`, publication, code)
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		m.log.Warn("cannot tell the health status", "database", db, "error", err)
+	}
+}
+
+// recovered takes back what unwell told.
+func (m *mirrors) recovered(ctx context.Context, db, publication string) error {
+	return m.db.with(ctx, db, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `DELETE FROM azure_cdc.errors WHERE publication_name = $1 AND error_type = 'S'`, publication)
+		return err
 	})
 }
 

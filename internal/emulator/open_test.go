@@ -46,6 +46,12 @@ func (w *world) put(t *testing.T, path string, body []byte) {
 	w.dfs(t, "PATCH", path+"?action=flush&position="+strconv.Itoa(len(body)), nil)
 }
 
+// rename is OneLake's, with conditions in header lines.
+func (w *world) rename(t *testing.T, from, to string, header ...string) answer {
+	t.Helper()
+	return w.do(t, "PUT", w.env["ONELAKE_DFS_ENDPOINT"]+to, w.env["STORAGE_TOKEN"], nil, append(header, "x-ms-rename-source: "+from)...)
+}
+
 func TestOpenMirror(t *testing.T) {
 	dir := clusterDir(t)
 	w := own(t, emulator.Options{Dir: dir})

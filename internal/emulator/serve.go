@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,30 +29,59 @@ func (e *Emulator) serve(context.Context) error {
 		return err
 	}
 	m := newMirrors(&mirrors{state: e.state, db: e.db, o: e.o, tasks: e.tasks, log: e.o.Log})
-	f := newFabric(&fabric{state: e.state, db: e.db, mirrors: m, base: e.base["fabric"] + "/v1", dfs: e.base["dfs"], blob: e.base["blob"], o: e.o, now: time.Now},
+	f := newFabric(&fabric{state: e.state, db: e.db, mirrors: m, base: e.base["fabric"] + "/v1", dfs: e.base["dfs"], blob: e.base["blob"], o: e.o, now: e.now},
 		e.authorizer(audienceFabric, authorizeFabric), e.o.Log)
 	m.login = f.login
-	a := newARM(&arm{state: e.state, db: e.db, limits: armLimits{delay: e.o.ARMDelay}, base: e.base["arm"], vault: e.base["vault"], tasks: e.tasks, log: e.o.Log, edge: m.edge},
+	a := newARM(&arm{state: e.state, db: e.db, limits: armLimits{delay: e.o.ARMDelay}, base: e.base["arm"], vault: e.base["vault"], tasks: e.tasks, log: e.o.Log, edge: m.edge, now: e.now},
 		e.authorizer(audienceARM, authorizeARM))
-	v := newVault(&vault{state: e.state, tokens: e.tokens, base: e.base["vault"], now: time.Now}, e.o.Log)
-	for name, h := range map[string]http.Handler{"fabric": f.service, "arm": a.service, "vault": v.service, "dfs": e.lake, "blob": e.lake.Blob()} {
-		if err := e.serveOne(e.listeners[name], h); err != nil {
+	v := newVault(&vault{state: e.state, tokens: e.tokens, base: e.base["vault"], now: e.now}, e.o.Log)
+	k := newControl(&control{state: e.state, advanced: &e.advanced, faults: e.faults, mirrors: m, now: e.now}, e.secret(), e.o.Log)
+	for name, s := range map[string]*service{"fabric": f.service, "arm": a.service, "vault": v.service} {
+		if err := e.serveTLS(name, e.faults.wrap(name, s.refuse, s)); err != nil {
 			return err
 		}
 	}
+	for name, h := range map[string]http.Handler{"dfs": e.lake, "blob": e.lake.Blob()} {
+		if err := e.serveTLS(name, e.faults.wrap(name, e.refuseLake(name), h)); err != nil {
+			return err
+		}
+	}
+	e.servePlain("control", k.service)
 	return m.resume()
 }
 
-func (e *Emulator) serveOne(l net.Listener, h http.Handler) error {
+// refuseLake tells a fault as OneLake does.
+func (e *Emulator) refuseLake(endpoint string) refuser {
+	return func(w http.ResponseWriter, r *http.Request, f *fault) {
+		e.lake.Refuse(w, r, endpoint == "blob", &onelake.Refusal{Status: f.status, Code: f.code, Message: f.message})
+	}
+}
+
+func (e *Emulator) secret() (secret string) {
+	e.state.look(func(s *state) { secret = s.Control })
+	return secret
+}
+
+func (e *Emulator) serveTLS(name string, h http.Handler) error {
 	tlsConfig, err := e.db.ca.serverTLS()
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: h, TLSConfig: tlsConfig, ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(e.o.Log.Handler(), slog.LevelDebug)}
-	e.servers = append(e.servers, srv)
-	e.serving.Go(func() { _ = srv.ServeTLS(l, "", "") }) // ends when it is closed
+	srv := e.server(h)
+	srv.TLSConfig = tlsConfig
+	e.serving.Go(func() { _ = srv.ServeTLS(e.listeners[name], "", "") }) // ends when it is closed
 	return nil
+}
+
+func (e *Emulator) servePlain(name string, h http.Handler) {
+	srv := e.server(h)
+	e.serving.Go(func() { _ = srv.Serve(e.listeners[name]) }) // ends when it is closed
+}
+
+func (e *Emulator) server(h http.Handler) *http.Server {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(e.o.Log.Handler(), slog.LevelDebug)}
+	e.servers = append(e.servers, srv)
+	return srv
 }
 
 func (e *Emulator) tokens() (ts tokens) {
@@ -63,23 +93,37 @@ func (e *Emulator) tokens() (ts tokens) {
 // service does.
 func (e *Emulator) authorizer(audience string, tell func(refusal, token) *fault) func(*call) *fault {
 	return func(c *call) *fault {
-		t, why := e.tokens().check(c.Request, audience, time.Now())
+		t, why := e.tokens().check(c.Request, audience, e.now())
 		return tell(why, t)
 	}
 }
 
 // authorizeStorage is the authorizer of OneLake, whose tokens are Storage's.
 func (e *Emulator) authorizeStorage(r *http.Request) error {
-	t, why := e.tokens().check(r, audienceStorage, time.Now())
+	t, why := e.tokens().check(r, audienceStorage, e.now())
 	switch why {
 	case refusedNone:
-		return nil
+		return e.worldStorage()
 	case refusedAudience:
 		return fmt.Errorf("audience validation failed: the token is for %s", t.Audience)
 	case refusedExpired:
 		return errors.New("lifetime validation failed: the token is expired")
 	}
 	return errors.New("signature validation failed")
+}
+
+// worldStorage refuses everybody while the capacity is paused, and apps from
+// outside Fabric while the tenant doesn't let them in.
+func (e *Emulator) worldStorage() (err error) {
+	e.state.look(func(s *state) {
+		switch {
+		case s.World.CapacityPaused:
+			err = &onelake.Refusal{Status: http.StatusForbidden, Code: "CapacityNotActive", Message: capacityPaused().message}
+		case s.World.NoExternalApps:
+			err = &onelake.Refusal{Status: http.StatusForbidden, Code: "AccessDenied", Message: "The tenant doesn't let users access OneLake with apps external to Fabric."}
+		}
+	})
+	return err
 }
 
 // lakeItem finds an item's directory by names or by ids, never by one of each.
@@ -114,7 +158,11 @@ func (e *Emulator) openState(context.Context) (err error) {
 		if fresh {
 			*s = newState(e.o)
 		}
-		s.renewTokens(time.Now())
+		e.advanced.Store(int64(s.World.Advanced))
+		s.renewTokens(e.now())
+		if s.Control == "" {
+			s.Control = rand.Text()
+		}
 		for _, op := range s.Server.Operations {
 			if op.Status == "InProgress" { // the emulator died meanwhile
 				op.Status, op.Code, op.Message, op.End = "Failed", "InternalServerError", "The operation was interrupted.", time.Now().UTC()
@@ -206,5 +254,9 @@ func (e *Emulator) Env() []KV {
 		{"STORAGE_TOKEN", s.Tokens.value(audienceStorage)},
 		{"POSTGRES_SERVER_ID", serverID(&s)},
 		{"POSTGRES_URL", u.String()},
+		{"EMULATOR_ENDPOINT", e.base["control"]},
+		{"EMULATOR_TOKEN", s.Control},
+		{"IDENTITY_ENDPOINT", e.base["control"] + "/msi/token"},
+		{"IDENTITY_HEADER", s.Control},
 	}
 }

@@ -24,7 +24,9 @@ type state struct {
 	Subscription string         `json:"subscription"`
 	Group        string         `json:"resourceGroup"`
 	Location     string         `json:"location"`
-	User         string         `json:"user"` // object id of whoever holds the tokens
+	User         string         `json:"user"`    // object id of whoever holds the tokens
+	Control      string         `json:"control"` // opens the emulator's own endpoint
+	World        worldState     `json:"world"`
 
 	Server      serverState                 `json:"server"`
 	Vault       vaultState                  `json:"vault"`
@@ -72,6 +74,16 @@ type vaultState struct {
 	ACLs    *networkACLs            `json:"networkAcls"`
 	Tags    map[string]string       `json:"tags"`
 	Secrets map[string]*secretState `json:"secrets"`
+
+	// Until Changed the former gates are in force.
+	Changed time.Time  `json:"changed,omitzero"`
+	Former  *vaultGate `json:"former,omitempty"`
+}
+
+// vaultGate is what lets a caller in by its network.
+type vaultGate struct {
+	Public string       `json:"publicNetworkAccess"`
+	ACLs   *networkACLs `json:"networkAcls"`
 }
 
 type networkACLs struct {
@@ -143,8 +155,9 @@ type itemState struct {
 	Endpoint    string          `json:"endpoint,omitempty"` // id of the SQL endpoint
 	Ready       time.Time       `json:"ready"`              // initialized from then on
 	Definition  json.RawMessage `json:"definition,omitempty"`
-	Mirroring   string          `json:"mirroring"` // "", Running, Stopped: what was asked for last
+	Mirroring   string          `json:"mirroring"` // "", Running, Stopped: what was asked for last; Paused: with the capacity
 	Generation  int             `json:"generation"`
+	Tables      []tableStatus   `json:"tables,omitempty"`   // as they were when it ended
 	Reseed      bool            `json:"reseed,omitempty"` // its tables are dropped before it runs
 }
 

@@ -48,17 +48,24 @@ func mint(audience string, expires time.Time) token {
 
 // check judges the Authorization header of r for one audience.
 func (ts tokens) check(r *http.Request, audience string, now time.Time) (found token, why refusal) {
-	scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") || value == "" {
+	ok, value := bearerOf(r)
+	if !ok {
 		return token{}, refusedMissing
 	}
 	for _, t := range ts {
-		if subtle.ConstantTimeCompare([]byte(t.Value), []byte(value)) == 1 {
+		if sameSecret(t.Value, value) {
 			return t, t.judge(audience, now)
 		}
 	}
 	return token{}, refusedUnknown
 }
+
+func bearerOf(r *http.Request) (ok bool, value string) {
+	scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.EqualFold(scheme, "Bearer") && value != "", value
+}
+
+func sameSecret(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 func (t token) judge(audience string, now time.Time) refusal {
 	switch {

@@ -79,7 +79,30 @@ func (v *vault) authorize(c *call) *fault {
 		return v.challenge(why, t)
 	}
 	var f *fault
-	v.state.look(func(s *state) { f = s.Vault.refuses(caller(c.Request)) })
+	v.state.look(func(s *state) {
+		if f = s.Vault.refuses(caller(c.Request), v.now()); f == nil {
+			f = s.World.forbids(c.Request, s)
+		}
+	})
+	return f
+}
+
+// forbids judges the caller's rights, which come after the network.
+func (w *worldState) forbids(r *http.Request, s *state) *fault {
+	verb := map[string]string{"GET": "get", "DELETE": "delete"}[r.Method]
+	if verb == "" {
+		verb = "set"
+	}
+	if w.VaultAccess == "" || w.VaultAccess == "all" || w.VaultAccess == "get" && verb == "get" {
+		return nil
+	}
+	f := &fault{status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByRbac",
+		message: "Caller is not authorized to perform action on resource.\r\nIf role assignments, deny assignments or role definitions were changed recently, please observe propagation time.\r\nCaller: oid=" + s.User +
+			"\r\nAction: 'Microsoft.KeyVault/vaults/secrets/" + verb + "Secret/action'\r\nResource: '" + vaultID(s) + "'\r\nAssignment: (not found)\r\nDecisionReason: 'DeniedWithNoValidRBAC'"}
+	if w.VaultPolicies {
+		f.inner = "AccessDenied"
+		f.message = "The user, group or application 'oid=" + s.User + "' does not have secrets " + verb + " permission on key vault '" + s.Vault.Name + "'."
+	}
 	return f
 }
 

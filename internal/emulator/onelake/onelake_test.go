@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgmirror/pgmirror/internal/emulator/onelake"
+	"github.com/pgmirror/pgmirror/internal/emulator/rulestest"
 )
 
 const (
@@ -46,6 +47,11 @@ func open(t testing.TB, o onelake.Options) (*onelake.Service, string) {
 	return s, o.Root
 }
 
+// book is the rules, and what the tests saw of them.
+var book = rulestest.Open("../rules.json", "onelake")
+
+func TestMain(m *testing.M) { os.Exit(book.Finish(m.Run())) }
+
 // call is one request; header is "Name: value" pairs.
 type call struct {
 	method, path, body string
@@ -61,6 +67,9 @@ func (c call) do(t testing.TB, h http.Handler) *http.Response {
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
+	if w.Code >= 300 {
+		book.Answer("onelake", w.Result(), w.Body.Bytes())
+	}
 	return w.Result()
 }
 

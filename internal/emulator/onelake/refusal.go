@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/google/uuid"
 )
 
 // Refusal is an answer that is no success.
@@ -87,6 +89,17 @@ func writeError(w http.ResponseWriter, r *http.Request, d dialect, err error) {
 	}
 	w.WriteHeader(e.Status)
 	w.Write(body) // a client that has gone needs no answer
+}
+
+// Refuse writes an error as the DFS or the Blob endpoint does.
+func (s *Service) Refuse(w http.ResponseWriter, r *http.Request, blobEndpoint bool, e *Refusal) {
+	endpoint := dfs
+	if blobEndpoint {
+		endpoint = blob
+	}
+	w.Header().Set("x-ms-request-id", uuid.NewString())
+	w.Header().Set("x-ms-version", apiVersion)
+	writeError(w, r, dialectOf(r, endpoint), e)
 }
 
 // blobCode is the Blob API's name for a DFS code. A HEAD is answered with it on
