@@ -11,7 +11,6 @@ var unbuilt = []struct{ use, short, instead string }{
 	{"tables [list|add|remove|resync|pause|resume]", "Change which tables are mirrored", "pgmirror status"},
 	{"rotate", "Change the mirror role's password everywhere", "pgmirror plan"},
 	{"leases [list|close]", "Show and take back what was opened for a short time", "pgmirror plan"},
-	{"lint LANDING-ZONE", "Look for faults in a landing zone", "pgmirror replicate --help"},
 	{"destroy", "Take a mirror down again", "pgmirror plan"},
 }
 

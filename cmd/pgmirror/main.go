@@ -99,7 +99,7 @@ func commandGroups() []commandGroup {
 			newPlanCmd, newApplyCmd, newRunCmd, newStatusCmd, newVerifyCmd, newExplainCmd,
 		}},
 		{"see", "On this machine:", []func(streams) *cobra.Command{
-			newDemoCmd, newEmulatorCmd, newReplicateCmd, newVersionCmd,
+			newDemoCmd, newEmulatorCmd, newReplicateCmd, newLintCmd, newVersionCmd,
 		}},
 		{"later", "Not built yet:", unbuiltCmds()},
 	}

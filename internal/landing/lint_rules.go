@@ -1,0 +1,129 @@
+package landing
+
+// Severity is how bad a finding is.
+type Severity string
+
+// The severities.
+const (
+	Fault   Severity = "error"   // Fabric stops the table, or reads something else than was meant
+	Warning Severity = "warning" // it works, but slowly, or not safely
+)
+
+// Rule is one thing that Lint looks for.
+type Rule struct {
+	Code     string   `json:"code"`
+	Severity Severity `json:"severity"`
+	Sentence string   `json:"sentence"` // what is wrong
+	Remedy   string   `json:"remedy"`   // what to do about it
+}
+
+// The rules of Microsoft's pages on the format
+// (https://learn.microsoft.com/fabric/mirroring/open-mirroring-landing-zone-format) and on good practice
+// (https://learn.microsoft.com/fabric/mirroring/open-mirroring-best-practices), and what publishers have met.
+const (
+	PartnerEventsMissing   = "PartnerEventsMissing"
+	PartnerEventsInvalid   = "PartnerEventsInvalid"
+	TablesTooMany          = "TablesTooMany"
+	ChangesTooMany         = "ChangesTooMany"
+	NameStray              = "NameStray"
+	TableEmpty             = "TableEmpty"
+	MetadataMissing        = "MetadataMissing"
+	MetadataUnreadable     = "MetadataUnreadable"
+	MetadataKeyUnknown     = "MetadataKeyUnknown"
+	UpsertNameWrong        = "UpsertNameWrong"
+	StrategyUnknown        = "StrategyUnknown"
+	DelimitedTextInvalid   = "DelimitedTextInvalid"
+	KeyColumnsInvalid      = "KeyColumnsInvalid"
+	KeyColumnsTooMany      = "KeyColumnsTooMany"
+	KeyColumnsMissing      = "KeyColumnsMissing"
+	KeyColumnAbsent        = "KeyColumnAbsent"
+	KeyColumnNull          = "KeyColumnNull"
+	FileNameInvalid        = "FileNameInvalid"
+	FileGap                = "FileGap"
+	FileFirstMissing       = "FileFirstMissing"
+	FileNumberReused       = "FileNumberReused"
+	FileEmpty              = "FileEmpty"
+	FileTorn               = "FileTorn"
+	FileTooLarge           = "FileTooLarge"
+	UploadLeft             = "UploadLeft"
+	CompressionUnsupported = "CompressionUnsupported"
+	ColumnTypeUnsupported  = "ColumnTypeUnsupported"
+	ColumnNameForbidden    = "ColumnNameForbidden"
+	ColumnNameTwice        = "ColumnNameTwice"
+	MarkerMisspelt         = "MarkerMisspelt"
+	MarkerNotLast          = "MarkerNotLast"
+	MarkerTypeWrong        = "MarkerTypeWrong"
+	MarkerUnknown          = "MarkerUnknown"
+	MarkerInsert           = "MarkerInsert"
+	MarkerLeftOut          = "MarkerLeftOut"
+	SchemaTypeChanged      = "SchemaTypeChanged"
+	SchemaNotNullAdded     = "SchemaNotNullAdded"
+	SchemaNotNullDropped   = "SchemaNotNullDropped"
+	TimestampUnit          = "TimestampUnit"
+	TimestampNoZone        = "TimestampNoZone"
+	StringTooLong          = "StringTooLong"
+)
+
+var rules = []Rule{
+	// The landing zone as a whole.
+	{PartnerEventsMissing, Warning, "The landing zone has no _partnerEvents.json.", `Write _partnerEvents.json into its root, with "partnerName" and "sourceInfo".`},
+	{PartnerEventsInvalid, Warning, "_partnerEvents.json is not what Fabric reads.", `It is one JSON object with "partnerName" (text) and "sourceInfo" (an object with "sourceType").`},
+	{TablesTooMany, Fault, "The landing zone has more tables than a mirrored database takes.", "Spread the tables over several mirrored databases."},
+	{ChangesTooMany, Warning, "More was published within a day than Fabric replicates without throttling.", "Spread the tables over several mirrored databases, or send fewer changes."},
+	{NameStray, Warning, "A file or folder lies where Fabric expects none.", "Remove it, or begin its name with an underscore, which Fabric ignores."},
+
+	// A table's folder.
+	{TableEmpty, Warning, "A table's folder has no data file: Fabric reports such a table as failing after some time.", "Publish a first file (a Parquet file without rows will do) or remove the folder."},
+	{MetadataMissing, Fault, "A table's folder has data but no _metadata.json.", "Write _metadata.json into the table's folder after its first file."},
+	{MetadataUnreadable, Fault, "_metadata.json is not valid JSON, or a value in it has the wrong type.", "Write it whole, as one JSON object; upload it under another name and rename it."},
+	{MetadataKeyUnknown, Warning, "_metadata.json has a name that Fabric doesn't know and ignores.", "Correct the name; case counts."},
+	{UpsertNameWrong, Fault, "_metadata.json says isUpsertDefaultMode, which Fabric ignores: rows without marker are inserted.", "The name is isUpsertDefaultRowMarker."},
+	{StrategyUnknown, Fault, "_metadata.json names a fileDetectionStrategy that doesn't exist.", "Use SequentialFileName (the default) or LastUpdateTimeFileDetection."},
+	{DelimitedTextInvalid, Fault, "_metadata.json describes delimited text in a way that Fabric doesn't read.", "See what the detail names: FileFormat DelimitedText needs FileExtension, a header row, and one of the documented separators, quotes and types."},
+	{KeyColumnsInvalid, Fault, "keyColumns of _metadata.json has an empty or repeated name.", "List every key column once."},
+	{KeyColumnsTooMany, Warning, "keyColumns has more columns than Fabric handles well.", "Use at most 4 key columns."},
+	{KeyColumnsMissing, Fault, "Files update or delete rows, but _metadata.json names no keyColumns.", "Add keyColumns; they can be added at any time, but never changed."},
+	{KeyColumnAbsent, Fault, "A file lacks a key column.", "Every file has all key columns; names are compared with their case. Publish the table anew: key columns can't change."},
+	{KeyColumnNull, Fault, "A key column holds NULL.", "Choose key columns that are never NULL, and publish the table anew."},
+
+	// The numbers of its files.
+	{FileNameInvalid, Fault, "A data file's name is not a number of 20 digits, so it is never read.", "Rename it to the next free number, as 00000000000000000001.parquet."},
+	{FileGap, Fault, "A number is missing: no file after it is ever read.", "Publish a file of the missing number; one without rows will do if nothing was lost."},
+	{FileFirstMissing, Warning, "The numbers don't begin with 1, and nothing shows that files before were processed.", "If this table is new, publish the missing files; else all is well."},
+	{FileNumberReused, Fault, "A number that was processed was used again: Fabric doesn't read it a second time.", "Publish the content under the next free number."},
+	{FileEmpty, Fault, "A file has no bytes: the table fails and stays so.", "Delete it, upload the content under a name with an underscore, and rename that."},
+	{FileTorn, Fault, "A file is not a whole, sound Parquet file.", "Delete it, upload it whole under a name with an underscore, and rename that to the same number."},
+	{FileTooLarge, Warning, "A file of changes has so many rows that Fabric's lag grows steeply.", "Keep files of changes below 900,000 rows."},
+	{UploadLeft, Warning, "An upload that was never finished is more than a day old.", "Remove it, once its publisher no longer runs."},
+
+	// What is in a file.
+	{CompressionUnsupported, Fault, "A column is compressed in a way that Fabric doesn't read.", "Use no compression, Snappy, GZIP or ZSTD."},
+	{ColumnTypeUnsupported, Fault, "A column has a type that can't be mirrored.", "Write nested values as JSON text, times and intervals as text, and decimals with at most 38 digits."},
+	{ColumnNameForbidden, Fault, "A column's name has a character that Delta forbids.", "Leave out blanks, tabs, line ends and the characters , ; { } ( ) ="},
+	{ColumnNameTwice, Fault, "Two columns have the same name, or names that differ only in case.", "Rename one of them."},
+	{MarkerMisspelt, Fault, "A column looks like the row marker but is not: it becomes data.", "The name is __rowMarker__, with that case and two underscores on each side."},
+	{MarkerNotLast, Fault, "The column __rowMarker__ is not the last one.", "Write __rowMarker__ as the file's last column."},
+	{MarkerTypeWrong, Fault, "The column __rowMarker__ is not a 32-bit integer.", "Write it as INT32."},
+	{MarkerUnknown, Fault, "A row marker is none of 0 (insert), 1 (update), 2 (delete) and 4 (upsert).", "Write 4 for rows that are there and 2 for rows that are gone."},
+	{MarkerInsert, Warning, "Rows are marked 0 (insert), which doubles them if the file is ever sent again.", "Use 4 (upsert): it inserts as well, and is safe to repeat."},
+	{MarkerLeftOut, Warning, "A file without row markers follows one with them: all its rows are inserted, also those that are there.", "Write the markers in every file after the first that has them, or set isUpsertDefaultRowMarker."},
+	{SchemaTypeChanged, Fault, "A column changed its type between two files: the table fails.", "Publish the table anew: delete its folder, wait until Fabric dropped it, and make it again."},
+	{SchemaNotNullAdded, Fault, "A column was added as NOT NULL: the table fails, for its older rows have no value.", "Write every column as OPTIONAL."},
+	{SchemaNotNullDropped, Fault, "A column that was NOT NULL is gone: the table fails.", "Go on writing the column, or publish the table anew with OPTIONAL columns."},
+	{TimestampUnit, Warning, "A timestamp is not stored in microseconds, which is all that Delta has.", "Write TIMESTAMP(MICROS): others are rounded, or read wrongly (INT96)."},
+	{TimestampNoZone, Warning, "A timestamp is not adjusted to UTC: Fabric's SQL endpoint leaves such a column out without a word.", "Write it as adjusted to UTC."},
+	{StringTooLong, Warning, "A text is longer than Fabric's SQL endpoint shows: it is cut off there.", "Keep texts below 16 MB, or read the table with Spark."},
+}
+
+// Rules lists what Lint looks for, in the order of a landing zone from the
+// outside in.
+func Rules() []Rule { return append([]Rule(nil), rules...) }
+
+func ruleOf(code string) Rule {
+	for _, r := range rules {
+		if r.Code == code {
+			return r
+		}
+	}
+	panic("landing: no rule " + code)
+}

@@ -1,0 +1,404 @@
+package landing
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	arrow "github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/schema"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgmirror/pgmirror/internal/parquet"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// rawColumn is a column of a Parquet file as any publisher may write it.
+type rawColumn struct {
+	node   schema.Node
+	values any
+	def    []int16 // nil: no NULL
+}
+
+var optional, required = arrow.Repetitions.Optional, arrow.Repetitions.Required
+
+func ids(v ...int64) rawColumn {
+	return rawColumn{schema.NewInt64Node("id", optional, -1), v, nil}
+}
+
+func markers(v ...int32) rawColumn {
+	return rawColumn{schema.NewInt32Node(parquet.MarkerColumn, optional, -1), v, nil}
+}
+
+func text(name string, v ...string) rawColumn {
+	n, err := schema.NewPrimitiveNodeLogical(name, optional, schema.StringLogicalType{}, arrow.Types.ByteArray, 0, -1)
+	if err != nil {
+		panic(err)
+	}
+	values := make([]arrow.ByteArray, len(v))
+	for i := range v {
+		values[i] = arrow.ByteArray(v[i])
+	}
+	return rawColumn{n, values, nil}
+}
+
+func timestamps(t schema.LogicalType) rawColumn {
+	n, err := schema.NewPrimitiveNodeLogical("at", optional, t, arrow.Types.Int64, 0, -1)
+	if err != nil {
+		panic(err)
+	}
+	return rawColumn{n, []int64{1}, nil}
+}
+
+func raw(t *testing.T, cols ...rawColumn) []byte {
+	return rawCompressed(t, compress.Codecs.Snappy, cols...)
+}
+
+func rawCompressed(t *testing.T, codec compress.Compression, cols ...rawColumn) []byte {
+	t.Helper()
+	var fields schema.FieldList
+	for _, c := range cols {
+		fields = append(fields, c.node)
+	}
+	root, err := schema.NewGroupNode("schema", required, fields, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	w := file.NewParquetWriter(&buf, root, file.WithWriterProps(arrow.NewWriterProperties(arrow.WithCompression(codec))))
+	rg, err := w.AppendRowGroupChecked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cols {
+		cw, err := rg.NextColumn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := writeRaw(cw, c); err != nil {
+			t.Fatal(err)
+		}
+		if err := cw.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func writeRaw(cw file.ColumnChunkWriter, c rawColumn) (err error) {
+	levels := func(n int) []int16 {
+		if c.def != nil || c.node.RepetitionType() == required {
+			return c.def
+		}
+		return slices.Repeat([]int16{1}, n)
+	}
+	switch w := cw.(type) {
+	case *file.Int32ColumnChunkWriter:
+		v := c.values.([]int32)
+		_, err = w.WriteBatch(v, levels(len(v)), nil)
+	case *file.Int64ColumnChunkWriter:
+		v := c.values.([]int64)
+		_, err = w.WriteBatch(v, levels(len(v)), nil)
+	case *file.ByteArrayColumnChunkWriter:
+		v := c.values.([]arrow.ByteArray)
+		_, err = w.WriteBatch(v, levels(len(v)), nil)
+	default:
+		err = fmt.Errorf("no values for %T", cw)
+	}
+	return err
+}
+
+const (
+	first  = "00000000000000000001.parquet"
+	second = "00000000000000000002.parquet"
+	third  = "00000000000000000003.parquet"
+	table  = "public.schema/orders/"
+	keyed  = `{"keyColumns":["id"]}`
+)
+
+// soundZone is a landing zone without a fault: a snapshot and changes, and a
+// table in the root that was processed.
+func soundZone(t *testing.T) map[string][]byte {
+	return map[string][]byte{
+		"_partnerEvents.json":                  []byte(`{"partnerName":"p","sourceInfo":{"sourceType":"PostgreSQL","sourceVersion":"17","additionalInformation":{}}}`),
+		"_pgmirror/state.json":                 []byte("{}"),
+		table + "_metadata.json":               []byte(`{"keyColumns":["id"],"fileDetectionStrategy":"SequentialFileName","isUpsertDefaultRowMarker":false}`),
+		table + first:                          raw(t, ids(1, 2), text("name", "a", "b")),
+		table + second:                         raw(t, ids(1, 2), text("name", "a", ""), timestamps(schema.NewTimestampLogicalType(true, schema.TimeUnitMicros)).rows(2), markers(4, 2)),
+		table + "_upload.parquet":              nil, // of a publisher that is writing it
+		"loose/_metadata.json":                 []byte(keyed),
+		"loose/_ProcessedFiles/" + first:       raw(t, ids(1)),
+		"loose/_FilesReadyToDelete/" + second:  raw(t, ids(1)),
+		"loose/" + third:                       raw(t, ids(1), markers(4)),
+		"loose/00000000000000000004.parquet":   raw(t, ids(), markers()),
+		"parts/_metadata.json":                 []byte(`{"keyColumns":["id"],"isPartitionEnabled":"true"}`),
+		"parts/region=north/" + first:          raw(t, ids(1)),
+		"parts/region=south/" + first:          raw(t, ids(1)),
+		"any/_metadata.json":                   []byte(`{"KeyColumns":["id"],"fileDetectionStrategy":"LastUpdateTimeFileDetection"}`),
+		"any/whatever.parquet":                 raw(t, ids(1), markers(1)),
+		"csv/_metadata.json":                   []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32","IsNullable":false}]},"FileFormatTypeProperties":{"FirstRowAsHeader":true,"RowSeparator":"\n","QuoteCharacter":"'","Encoding":"UTF-8"}}`),
+		"csv/00000000000000000001.csv":         []byte("id\n1\n"),
+		"gz.schema/t/_metadata.json":           []byte(`{}`),
+		"gz.schema/t/" + first:                 rawCompressed(t, compress.Codecs.Gzip, ids(1)),
+		"gz.schema/t/" + second:                rawCompressed(t, compress.Codecs.Zstd, ids(1)),
+		"gz.schema/t/" + third:                 rawCompressed(t, compress.Codecs.Uncompressed, ids(1)),
+		"gz.schema/t/_scratchPad/half.parquet": []byte("PAR1"),
+	}
+}
+
+// rows repeats a column's value.
+func (c rawColumn) rows(n int) rawColumn {
+	c.values = slices.Repeat(c.values.([]int64), n)
+	return c
+}
+
+// zoneOf writes files without syncing them, which takes the time that these
+// tests take.
+func zoneOf(t *testing.T, files map[string][]byte) store.Store {
+	t.Helper()
+	root := t.TempDir()
+	for name, body := range files {
+		name = filepath.Join(root, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, body, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := store.OpenDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// lint puts files into a zone and looks at it. A nil body is an empty file.
+func lint(t *testing.T, files map[string][]byte, limit func(*linter)) (found []Finding, looked Linted) {
+	t.Helper()
+	s := zoneOf(t, files)
+	l := newLinter(s, func(f Finding) { found = append(found, f) })
+	if limit != nil {
+		limit(l)
+	}
+	if err := l.zone(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return found, l.linted
+}
+
+func TestLintFindsNothing(t *testing.T) {
+	found, looked := lint(t, soundZone(t), nil)
+	if len(found) > 0 {
+		t.Errorf("got %v, want nothing", found)
+	}
+	if want := (Linted{Tables: 6, Files: 10, Rows: 11}); looked != want {
+		t.Errorf("looked at %+v, want %+v", looked, want)
+	}
+}
+
+// change is how a sound zone is spoilt: files that are put in, or with nil taken
+// out, or limits that are narrowed.
+type change struct {
+	files map[string][]byte
+	out   []string
+	limit func(*linter)
+	path  string // of the finding; "": the one file that was put in
+	also  []string
+}
+
+func provoked(t *testing.T) map[string][]change {
+	put := func(name string, body []byte) change { return change{files: map[string][]byte{name: body}} }
+	meta := func(s string) change { return put(table+"_metadata.json", []byte(s)) }
+	data := func(cols ...rawColumn) change { return put(table+third, raw(t, cols...)) }
+	named := func(name string) rawColumn { return text(name, "x") }
+	nested := func() rawColumn {
+		return rawColumn{schema.NewInt32Node("list", arrow.Repetitions.Repeated, -1), []int32{}, nil}
+	}
+	zeroth := func(n schema.Node) rawColumn { return rawColumn{n, []int64{0}, []int16{0}} }
+	notNull := rawColumn{schema.NewInt64Node("more", required, -1), []int64{1}, nil}
+	torn := raw(t, ids(1))
+	body := raw(t, ids(1, 2), markers(4, 4))
+	wide := `{"keyColumns":["a","b","c","d","e"]}`
+	return map[string][]change{
+		PartnerEventsMissing: {{out: []string{"_partnerEvents.json"}, path: "_partnerEvents.json"}},
+		PartnerEventsInvalid: {put("_partnerEvents.json", []byte("{")), put("_partnerEvents.json", []byte(`{"sourceInfo":{"sourceType":"x"}}`)), put("_partnerEvents.json", []byte(`{"partnerName":"x"}`))},
+		TablesTooMany:        {{limit: func(l *linter) { l.maxTables = 5 }}},
+		ChangesTooMany:       {{limit: func(l *linter) { l.maxToday = 10 }}},
+		NameStray: {put("readme.txt", nil), put("public.schema/readme.txt", nil), put(table+"readme.txt", nil),
+			{files: map[string][]byte{table + "2026/a.parquet": nil}, path: table + "2026"}},
+		TableEmpty:         {{files: map[string][]byte{"empty/_metadata.json": []byte(keyed)}, path: "empty"}},
+		MetadataMissing:    {{out: []string{"gz.schema/t/_metadata.json"}, path: "gz.schema/t/_metadata.json"}},
+		MetadataUnreadable: {meta(`{"keyColumns":["id"]`), meta(""), meta(`{"keyColumns":["id"],"fileDetectionStrategy":7}`)},
+		MetadataKeyUnknown: {meta(`{"keyColumns":["id"],"keyColums":[]}`)},
+		UpsertNameWrong:    {meta(`{"keyColumns":["id"],"isUpsertDefaultMode":true}`)},
+		StrategyUnknown:    {meta(`{"keyColumns":["id"],"fileDetectionStrategy":"LastUpdate"}`)},
+		DelimitedTextInvalid: {
+			put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"p","DataType":"Decimal"}]}}`)),
+			put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","FileFormatTypeProperties":{"FirstRowAsHeader":false}}`)),
+			put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","FileFormatTypeProperties":{"ColumnSeparator":"~"}}`)),
+			put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"Tab","FileExtension":"csv"}`)),
+			{files: map[string][]byte{"new/_metadata.json": []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText"}`), "new/" + first: []byte("id\n")}, path: "new/_metadata.json"},
+		},
+		KeyColumnsInvalid: {meta(`{"keyColumns":["id","id"]}`), meta(`{"keyColumns":["id",""]}`)},
+		KeyColumnsTooMany: {{files: map[string][]byte{"wide/_metadata.json": []byte(wide), "wide/" + first: raw(t, named("a"), named("b"), named("c"), named("d"), named("e"))}, path: "wide/_metadata.json"}},
+		KeyColumnsMissing: {{files: map[string][]byte{"gz.schema/t/00000000000000000004.parquet": raw(t, ids(1), markers(2)), "gz.schema/t/00000000000000000005.parquet": raw(t, ids(1), markers(2))}, path: "gz.schema/t/00000000000000000004.parquet"}},
+		KeyColumnAbsent:   {data(text("name", "x"), markers(4))},
+		KeyColumnNull:     {data(zeroth(schema.NewInt64Node("id", optional, -1)), markers(4))},
+		FileNameInvalid:   {put(table+"3.parquet", body), put(table+"00000000000000000000.parquet", body)},
+		FileGap: {{files: map[string][]byte{table + "00000000000000000004.parquet": body}, path: table + third},
+			{files: map[string][]byte{"csv/00000000000000000004.csv": body}, path: "csv/00000000000000000002.csv"}},
+		FileFirstMissing:       {{files: map[string][]byte{"late/_metadata.json": []byte(keyed), "late/" + second: raw(t, ids(1))}, path: "late/" + second}},
+		FileNumberReused:       {{files: map[string][]byte{table + "_ProcessedFiles/" + second: body}, path: table + second}},
+		FileEmpty:              {put(table+third, nil)},
+		FileTorn:               {put(table+third, torn[:len(torn)-9]), put(table+third, []byte("not Parquet at all"))},
+		FileTooLarge:           {{files: map[string][]byte{table + third: raw(t, ids(1, 2, 3), markers(4, 4, 4))}, limit: func(l *linter) { l.maxRows = 2 }}},
+		UploadLeft:             {{limit: func(l *linter) { l.now = l.now.Add(25 * time.Hour) }, path: table + "_upload.parquet"}},
+		CompressionUnsupported: {put(table+third, rawCompressed(t, compress.Codecs.Brotli, ids(1), markers(4)))},
+		ColumnTypeUnsupported:  {data(ids(), nested(), markers())},
+		ColumnNameForbidden:    {data(ids(1), named("unit price"), markers(4)), data(ids(1), named("a;b"), markers(4))},
+		ColumnNameTwice:        {data(ids(1), named("Name"), text("name", "x"), markers(4))},
+		MarkerMisspelt:         {{files: map[string][]byte{table + third: raw(t, ids(1), text("_RowMarker_", "4"))}, also: []string{MarkerLeftOut}}},
+		MarkerNotLast:          {data(markers(4), ids(1))},
+		MarkerTypeWrong:        {data(ids(1), text(parquet.MarkerColumn, "4"))},
+		MarkerUnknown:          {data(ids(1), markers(3)), data(ids(1), rawColumn{markers().node, []int32{}, []int16{0}})},
+		MarkerInsert:           {data(ids(1), markers(0))},
+		MarkerLeftOut:          {data(ids(1))},
+		SchemaTypeChanged:      {data(ids(1), rawColumn{schema.NewInt64Node("name", optional, -1), []int64{1}, nil}, markers(4))},
+		SchemaNotNullAdded:     {data(ids(1), notNull, markers(4))},
+		SchemaNotNullDropped:   {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), notNull), "strict/" + second: raw(t, ids(1))}, path: "strict/" + second}},
+		TimestampUnit: {data(ids(1), timestamps(schema.NewTimestampLogicalType(true, schema.TimeUnitMillis)), markers(4)),
+			data(ids(1), timestamps(schema.NewTimestampLogicalType(true, schema.TimeUnitNanos)), markers(4)),
+		},
+		TimestampNoZone: {{files: map[string][]byte{"local/_metadata.json": []byte(keyed), "local/" + first: raw(t, ids(1), timestamps(schema.NewTimestampLogicalTypeForce(false, schema.TimeUnitMicros)))}, path: "local/" + first}},
+		StringTooLong:   {{files: map[string][]byte{table + third: raw(t, ids(1), text("name", "abcdef"), markers(4))}, limit: func(l *linter) { l.maxString = 5 }}},
+	}
+}
+
+// TestLintRules provokes every rule in an otherwise sound zone, and wants that
+// finding and no other. A rule that nothing provokes fails.
+func TestLintRules(t *testing.T) {
+	cases := provoked(t)
+	for _, r := range Rules() {
+		t.Run(r.Code, func(t *testing.T) {
+			if len(cases[r.Code]) == 0 {
+				t.Fatal("nothing provokes this rule")
+			}
+			if r.Sentence == "" || r.Remedy == "" || r.Severity != Fault && r.Severity != Warning {
+				t.Errorf("the rule is not whole: %+v", r)
+			}
+			for i, c := range cases[r.Code] {
+				provoke(t, i, r, c)
+			}
+		})
+	}
+}
+
+func provoke(t *testing.T, i int, r Rule, c change) {
+	t.Helper()
+	files := soundZone(t)
+	for name, body := range c.files {
+		files[name] = body
+		if len(c.files) == 1 && c.path == "" {
+			c.path = name
+		}
+	}
+	for _, name := range c.out {
+		delete(files, name)
+	}
+	found, _ := lint(t, files, c.limit)
+	met := false
+	for _, f := range found {
+		switch {
+		case f.Code == r.Code && f.Path == c.path && f.Severity == r.Severity:
+			met = true
+		case !slices.Contains(c.also, f.Code):
+			t.Errorf("case %d: got %+v as well", i, f)
+		}
+	}
+	if !met {
+		t.Errorf("case %d: got %v, want %s of %q", i, found, r.Code, c.path)
+	}
+}
+
+func TestLintRulesAreApart(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range Rules() {
+		if seen[r.Code] {
+			t.Errorf("%s is there twice", r.Code)
+		}
+		seen[r.Code] = true
+	}
+}
+
+// vanishing is a zone in which a file is processed once it was listed.
+type vanishing struct {
+	store.Store
+	name string
+}
+
+func (v vanishing) Read(ctx context.Context, name string, off, n int64) ([]byte, store.Info, error) {
+	if name == v.name {
+		if err := v.Rename(ctx, name, strings.Replace(name, "orders/", "orders/"+ProcessedDir+"/", 1)); err != nil {
+			return nil, store.Info{}, err
+		}
+	}
+	return v.Store.Read(ctx, name, off, n)
+}
+
+func TestLintMeetsProcessing(t *testing.T) {
+	s := zoneOf(t, soundZone(t))
+	var found []Finding
+	looked, err := Lint(t.Context(), vanishing{s, table + first}, func(f Finding) { found = append(found, f) })
+	if err != nil || len(found) > 0 || looked.Files != 9 {
+		t.Errorf("got %v, %v, %d files, want no finding and 9 files", err, found, looked.Files)
+	}
+}
+
+// What this package writes passes its own rules.
+func TestLintOurOwn(t *testing.T) {
+	s := dir(t)
+	w := Writer{Store: s, Dir: TableDir("public", "orders")}
+	for n := range int64(3) {
+		staged, err := w.Upload(t.Context(), rows(), Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Publish(t.Context(), staged, n+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := WriteMetadata(t.Context(), s, w.Dir, TableMetadata{KeyColumns: []string{"id"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := WritePartnerEvents(t.Context(), s, "17"); err != nil {
+		t.Fatal(err)
+	}
+	var found []Finding
+	if _, err := Lint(t.Context(), s, func(f Finding) { found = append(found, f) }); err != nil || len(found) > 0 {
+		t.Errorf("got %v, %v", found, err)
+	}
+}
+
+func TestFindingJSON(t *testing.T) {
+	b, err := json.Marshal(Finding{Code: FileGap, Severity: Fault, Path: "a/" + second, Detail: "number 2 is missing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"code":"FileGap","severity":"error","path":"a/00000000000000000002.parquet","detail":"number 2 is missing"}`
+	if diff := cmp.Diff(want, string(b)); diff != "" {
+		t.Error(diff)
+	}
+}
