@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync"
 
 	arrow "github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
@@ -26,18 +27,15 @@ const RowGroupRows = 1 << 20
 // V1, then MarkerColumn if b has markers. Metadata goes into the footer. A value
 // that was never sent (batch.Unchanged) is an error: nothing may guess it.
 func Write(w io.Writer, b *batch.Batch, metadata map[string]string) error {
-	for i := range b.Cols {
-		if slices.Contains(b.Cols[i].Def, batch.Unchanged) {
-			return fmt.Errorf("column %q: a value that was not sent can't be written", b.Schema.Fields[i].Name)
-		}
-	}
 	root, err := fileSchema(b)
 	if err != nil {
 		return err
 	}
-	fw := file.NewParquetWriter(w, root, file.WithWriterProps(writerProperties(b)))
+	e := encoders.Get().(*encoder)
+	defer encoders.Put(e)
+	fw := file.NewParquetWriter(w, root, file.WithWriterProps(properties))
 	for from := 0; from < b.Rows(); from += RowGroupRows {
-		if err := writeRowGroup(fw, b, from, min(from+RowGroupRows, b.Rows())); err != nil {
+		if err := e.writeRowGroup(fw, b, from, min(from+RowGroupRows, b.Rows())); err != nil {
 			return err
 		}
 	}
@@ -49,16 +47,14 @@ func Write(w io.Writer, b *batch.Batch, metadata map[string]string) error {
 	return fw.Close()
 }
 
-func writerProperties(b *batch.Batch) *arrow.WriterProperties {
-	o := []arrow.WriterProperty{arrow.WithCompression(compress.Codecs.Snappy), arrow.WithCreatedBy("pgmirror"), arrow.WithDataPageVersion(arrow.DataPageV1)}
-	for i, f := range b.Schema.Fields {
-		// Keys don't repeat: a dictionary of them would be built in vain.
-		if slices.Contains(b.Schema.Key, i) && len(b.Schema.Key) == 1 {
-			o = append(o, arrow.WithDictionaryPath(arrow.ColumnPath{f.Name}, false))
-		}
-	}
-	return arrow.NewWriterProperties(o...)
-}
+// encoders keeps what one Write has allocated for the next one.
+var encoders = sync.Pool{New: func() any { return new(encoder) }}
+
+// stepRows is after how many rows at most arrow-go looks at the size of a page.
+const stepRows = 1 << 13
+
+var properties = arrow.NewWriterProperties(arrow.WithCompression(compress.Codecs.Snappy), arrow.WithCreatedBy("pgmirror"),
+	arrow.WithDataPageVersion(arrow.DataPageV1), arrow.WithBatchSize(stepRows))
 
 func fileSchema(b *batch.Batch) (*schema.GroupNode, error) {
 	var fields schema.FieldList
@@ -127,138 +123,30 @@ func decimalLeaf(precision int) (arrow.Type, int) {
 // decimalBytes[p] bytes hold every integer of p digits in two's complement.
 var decimalBytes = [39]int{19: 9, 20: 9, 21: 9, 22: 10, 23: 10, 24: 11, 25: 11, 26: 11, 27: 12, 28: 12, 29: 13, 30: 13, 31: 13, 32: 14, 33: 14, 34: 15, 35: 15, 36: 16, 37: 16, 38: 16}
 
-func writeRowGroup(fw *file.Writer, b *batch.Batch, from, to int) error {
+func (e *encoder) writeRowGroup(fw *file.Writer, b *batch.Batch, from, to int) error {
 	rg := fw.AppendRowGroup()
 	for i := range b.Cols {
 		cw, err := rg.NextColumn()
 		if err == nil {
-			err = writeColumn(cw, &b.Cols[i], from, to)
+			err = e.writeColumn(cw, &b.Cols[i], from, to)
 		}
 		if err != nil {
 			return fmt.Errorf("column %q: %w", b.Schema.Fields[i].Name, err)
 		}
 	}
 	if b.Marker != nil {
-		cw, err := rg.NextColumn()
-		if err != nil {
-			return err
-		}
-		def := slices.Repeat([]int16{batch.Present}, to-from)
-		if _, err := cw.(*file.Int32ColumnChunkWriter).WriteBatch(b.Marker[from:to], def, nil); err != nil {
+		if err := e.writeMarkers(rg, b.Marker[from:to]); err != nil {
 			return fmt.Errorf("column %q: %w", MarkerColumn, err)
-		}
-		if err := cw.Close(); err != nil {
-			return err
 		}
 	}
 	return rg.Close()
 }
 
-func writeColumn(cw file.ColumnChunkWriter, c *batch.Column, from, to int) error {
-	def := c.Def[from:to]
-	var err error
-	switch w := cw.(type) {
-	case *file.BooleanColumnChunkWriter:
-		v := present(c.I32[from:to], def)
-		bools := make([]bool, len(v))
-		for i, x := range v {
-			bools[i] = x != 0
-		}
-		_, err = w.WriteBatch(bools, def, nil)
-	case *file.Int32ColumnChunkWriter:
-		v := c.I32
-		if c.Type.Kind == batch.Decimal {
-			v = narrow(c.I64[from:to])
-		} else {
-			v = v[from:to]
-		}
-		_, err = w.WriteBatch(present(v, def), def, nil)
-	case *file.Int64ColumnChunkWriter:
-		_, err = w.WriteBatch(present(c.I64[from:to], def), def, nil)
-	case *file.Float32ColumnChunkWriter:
-		_, err = w.WriteBatch(present(c.F32[from:to], def), def, nil)
-	case *file.Float64ColumnChunkWriter:
-		_, err = w.WriteBatch(present(c.F64[from:to], def), def, nil)
-	case *file.FixedLenByteArrayColumnChunkWriter:
-		_, err = w.WriteBatch(fixed(present(c.I128[from:to], def), decimalBytes[c.Type.Precision]), def, nil)
-	case *file.ByteArrayColumnChunkWriter:
-		err = writeBytes(w, c.Data, presentOffsets(c.Off[from:to+1], def), def)
-	default:
-		err = fmt.Errorf("no writer for %T", cw)
-	}
+func (e *encoder) writeMarkers(rg file.SerialRowGroupWriter, markers []int32) error {
+	cw, err := rg.NextColumn()
 	if err != nil {
 		return err
 	}
-	return cw.Close()
-}
-
-// present leaves out the slots of NULLs, which Parquet doesn't store.
-func present[T any](v []T, def []int16) []T {
-	if !slices.Contains(def, batch.Null) {
-		return v
-	}
-	out := make([]T, 0, len(v))
-	for i, d := range def {
-		if d == batch.Present {
-			out = append(out, v[i])
-		}
-	}
-	return out
-}
-
-// presentOffsets is present for bytes: a NULL has none, so that leaving out its
-// offset moves no other value.
-func presentOffsets(off []int32, def []int16) []int32 {
-	if !slices.Contains(def, batch.Null) {
-		return off
-	}
-	out := append(make([]int32, 0, len(off)), off[0])
-	for i, d := range def {
-		if d == batch.Present {
-			out = append(out, off[i+1])
-		}
-	}
-	return out
-}
-
-// writeBytes takes the way without a slice a value where the encoder has one; the
-// dictionary's has not.
-func writeBytes(w *file.ByteArrayColumnChunkWriter, data []byte, off []int32, def []int16) error {
-	if w.SupportsArrowOffsets() {
-		_, err := w.WriteBatchArrow(data, off, def, nil)
-		return err
-	}
-	v := make([]arrow.ByteArray, len(off)-1)
-	for i := range v {
-		v[i] = data[off[i]:off[i+1]:off[i+1]]
-	}
-	_, err := w.WriteBatch(v, def, nil)
-	return err
-}
-
-func narrow(v []int64) []int32 {
-	out := make([]int32, len(v))
-	for i, x := range v {
-		out[i] = int32(x)
-	}
-	return out
-}
-
-// fixed is decimals as big-endian two's complement of n bytes each.
-func fixed(v []batch.Int128, n int) []arrow.FixedLenByteArray {
-	buf := make([]byte, n*len(v))
-	out := make([]arrow.FixedLenByteArray, len(v))
-	for i, x := range v {
-		p := buf[i*n : (i+1)*n : (i+1)*n]
-		for k := range n {
-			shift := 8 * (n - 1 - k)
-			if shift >= 64 {
-				p[k] = byte(x.Hi >> (shift - 64))
-			} else {
-				p[k] = byte(x.Lo >> shift)
-			}
-		}
-		out[i] = p
-	}
-	return out
+	c := batch.Column{Type: batch.Type{Kind: batch.Int32}, I32: markers, Def: e.allPresent(len(markers))}
+	return e.writeColumn(cw, &c, 0, len(markers))
 }
