@@ -13,17 +13,18 @@ import (
 // most that counts: the last one. Rows before it stay in the columns until the
 // file is written but are dead.
 type changes struct {
-	t     *table
-	rows  *batch.Batch
-	dead  []bool // one a row
-	alive int
-	index keyIndex
-	last  landing.LSN // the transaction of the last change
-	n     int64       // how many changes of the table it had by then
-	end   landing.LSN // the end of that transaction's commit record, once it was read
-	time  time.Time   // when it committed
-	size  int         // bytes of rows when last measured
-	key   []byte      // scratch
+	t      *table
+	*shape // the table as it was when these changes were made
+	rows   *batch.Batch
+	dead   []bool // one a row
+	alive  int
+	index  keyIndex
+	last   landing.LSN // the transaction of the last change
+	n      int64       // how many changes of the table it had by then
+	end    landing.LSN // the end of that transaction's commit record, once it was read
+	time   time.Time   // when it committed
+	size   int         // bytes of rows when last measured
+	key    []byte      // scratch
 	// mustFile says that a file is needed also without rows: it ends a
 	// transaction whose beginning is published already.
 	mustFile bool
@@ -33,7 +34,7 @@ type changes struct {
 }
 
 func newChanges(t *table) *changes {
-	return &changes{t: t, rows: batch.New(t.schema, !t.keyless())}
+	return &changes{t: t, shape: t.shape, rows: batch.New(t.shape.schema, !t.keyless())}
 }
 
 // apply takes one Insert, Update or Delete.
@@ -45,10 +46,10 @@ func (c *changes) apply(m *pgoutput.Message) error {
 	if c.t.keyless() {
 		return c.add(m)
 	}
-	old := c.t.old
+	old := c.old
 	old.Truncate(0)
 	if m.OldKind != 0 {
-		if err := c.t.dec.AppendTuple(old, m.Old); err != nil {
+		if err := c.dec.AppendTuple(old, m.Old); err != nil {
 			return err
 		}
 		old.EndRow()
@@ -69,7 +70,7 @@ func (c *changes) add(m *pgoutput.Message) error {
 		c.ignored++
 		return nil
 	}
-	if err := c.t.dec.AppendTuple(c.rows, m.New); err != nil {
+	if err := c.dec.AppendTuple(c.rows, m.New); err != nil {
 		return err
 	}
 	c.rows.EndRow()
@@ -79,7 +80,7 @@ func (c *changes) add(m *pgoutput.Message) error {
 }
 
 func (c *changes) insert(t pgoutput.Tuple) error {
-	if err := c.t.dec.AppendTuple(c.rows, t); err != nil {
+	if err := c.dec.AppendTuple(c.rows, t); err != nil {
 		return err
 	}
 	c.put(batch.Upsert)
@@ -91,7 +92,7 @@ func (c *changes) insert(t pgoutput.Tuple) error {
 // was: from the old tuple if that has them, else from an earlier change that is
 // still here; what is left is read from the table before the file is written.
 func (c *changes) update(t pgoutput.Tuple, old *batch.Batch) error {
-	if err := c.t.dec.AppendTuple(c.rows, t); err != nil {
+	if err := c.dec.AppendTuple(c.rows, t); err != nil {
 		return err
 	}
 	r := c.rows.Rows()
@@ -120,7 +121,7 @@ func (c *changes) update(t pgoutput.Tuple, old *batch.Batch) error {
 }
 
 // full says that old tuples hold all columns, not just the key.
-func (c *changes) full() bool { return c.t.src.ReplicaIdentity == 'f' }
+func (c *changes) full() bool { return c.src.ReplicaIdentity == 'f' }
 
 func (c *changes) delete(old *batch.Batch) error {
 	if old.Rows() == 0 {
@@ -136,7 +137,7 @@ func (c *changes) bury(old *batch.Batch) {
 		c.rows.Cols[i].AppendNull()
 	}
 	r := c.rows.Rows()
-	for _, k := range c.t.schema.Key {
+	for _, k := range c.schema.Key {
 		c.rows.Cols[k].Truncate(r)
 		c.rows.Cols[k].AppendFrom(&old.Cols[k], 0)
 	}
@@ -163,7 +164,7 @@ func (c *changes) appendRowKey(dst []byte, r int) []byte {
 
 // fillKey sets key columns of row r, which is not ended, that were not sent.
 func (c *changes) fillKey(r int, old *batch.Batch) {
-	for _, k := range c.t.schema.Key {
+	for _, k := range c.schema.Key {
 		c.set(k, r, &old.Cols[k], 0)
 	}
 }

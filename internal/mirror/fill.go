@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/postgres"
 )
@@ -40,13 +42,13 @@ func (c *changes) finish(ctx context.Context, xid uint32) (b *batch.Batch, fille
 // its key, is still to come. (Before the snapshot saw that commit "no row" could
 // also mean "not visible yet", and the row would be lost.)
 func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []int32, xid uint32) (int64, error) {
-	dec, err := postgres.NewDecoder(&c.t.src) // the stream's one is in use
+	dec, err := postgres.NewDecoder(&c.src) // the stream's one is in use
 	if err != nil {
 		return 0, err
 	}
 	keys := c.rows.Select(lacking)
-	found := batch.New(c.t.schema, false)
-	if err := c.t.m.readRows(ctx, c.t, dec, keys, xid, found); err != nil {
+	found := batch.New(c.schema, false)
+	if err := c.t.m.readRows(ctx, &c.src, dec, keys, xid, found); err != nil {
 		return 0, err
 	}
 	at := map[string]int{}
@@ -72,8 +74,15 @@ func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []i
 	return filled, nil
 }
 
-// readRows asks over the one connection that is kept for it.
-func (m *mirror) readRows(ctx context.Context, t *table, dec *postgres.Decoder, keys *batch.Batch, xid uint32, found *batch.Batch) error {
+// readRows asks over the one connection that is kept for questions.
+func (m *mirror) readRows(ctx context.Context, src *postgres.Table, dec *postgres.Decoder, keys *batch.Batch, xid uint32, found *batch.Batch) error {
+	return m.ask(ctx, func(conn *pgx.Conn) error {
+		_, err := postgres.ReadRows(ctx, conn, src, dec, keys, xid, found)
+		return err
+	})
+}
+
+func (m *mirror) ask(ctx context.Context, question func(*pgx.Conn) error) error {
 	m.sqlMu.Lock()
 	defer m.sqlMu.Unlock()
 	if m.sql == nil {
@@ -83,8 +92,7 @@ func (m *mirror) readRows(ctx context.Context, t *table, dec *postgres.Decoder, 
 		}
 		m.sql = conn
 	}
-	_, err := postgres.ReadRows(ctx, m.sql, &t.src, dec, keys, xid, found)
-	return err
+	return question(m.sql)
 }
 
 func (m *mirror) closeSQL(ctx context.Context) {

@@ -80,7 +80,10 @@ func (c *changes) publish(ctx context.Context, xid uint32) error {
 	} else if err != nil {
 		return err
 	}
-	count := func(s *tableState) { s.Ignored += c.ignored }
+	count := func(s *tableState) {
+		s.Ignored += c.ignored
+		s.adopt(columnsOf(c.src))
+	}
 	if b.Rows() == 0 && !c.mustFile {
 		return c.t.note(ctx, c.ignored, count) // every row is gone again; a later change says so
 	}

@@ -28,14 +28,46 @@ func (m *mirror) follow(ctx context.Context) error {
 	g.Go(func() error { return m.stream(ctx, len(joining) > 0) })
 	g.Go(func() error { return m.watch(ctx) })
 	if len(joining) > 0 {
-		g.Go(func() error {
-			if err := m.join(ctx); err != nil {
-				return fmt.Errorf("join tables: %w", err)
-			}
-			return errAgain
-		})
+		g.Go(func() error { return m.joinPatiently(ctx) })
 	}
 	return g.Wait()
+}
+
+// joinTries bounds how often joining is tried while the others go on. For as long
+// the slot is told nothing, so that then the tables are parked: the source's disk
+// comes before them.
+const joinTries = 8
+
+// joinPatiently joins the tables. What fails is tried again without disturbing
+// the others.
+func (m *mirror) joinPatiently(ctx context.Context) error {
+	for try := 0; ; try++ {
+		err := m.join(ctx)
+		var fault *Fault
+		switch {
+		case err == nil:
+			return errAgain
+		case ctx.Err() != nil || errors.As(err, &fault) || errors.Is(err, errAgain):
+			return err
+		case try == joinTries:
+			return m.parkJoining(ctx, err)
+		}
+		m.emit(Event{Kind: Retrying, Reason: "join tables: " + err.Error(), Wait: m.cfg.retry(try)})
+		select {
+		case <-time.After(m.cfg.retry(try)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *mirror) parkJoining(ctx context.Context, why error) error {
+	for _, t := range m.toJoin() {
+		if err := t.park(ctx, "it could not be joined: "+why.Error()); err != nil {
+			return err
+		}
+	}
+	return errAgain
 }
 
 func (m *mirror) toJoin() []*table {
@@ -162,18 +194,29 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	plain, err := loadPlain(ctx, sql, published)
+	if err != nil {
+		return false, err
+	}
 	seen := map[uint32]bool{}
 	for _, src := range published {
 		seen[src.OID] = true
 		t := m.tables[src.OID]
-		if t == nil || t.definition != definition(src) {
+		if t == nil || t.defined() != definition(src) && t.mustRebuild(src, plain) {
 			return true, nil
 		}
 	}
 	for oid, t := range m.tables {
-		if t.definition != "" && !seen[oid] {
+		if t.defined() != "" && !seen[oid] {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// mustRebuild says that a changed definition can't be followed in place. What can
+// is left to the stream, which says from which change on it holds.
+func (t *table) mustRebuild(src postgres.Table, plain plainColumns) bool {
+	s := t.snapshot()
+	return s.Phase == phaseReplicating && (src.Obstacle != "" || s.evolves(src, plain) != "")
 }

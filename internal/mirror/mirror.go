@@ -79,6 +79,7 @@ type mirror struct {
 	fresh  bool   // this attempt made the slot, and its snapshot is there
 	began  func() // called once everything could be reached and opened
 
+	guard   *guard
 	eventMu *sync.Mutex
 
 	sqlMu sync.Mutex
@@ -97,9 +98,10 @@ type system struct {
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
 	var eventMu sync.Mutex
+	g := &guard{at: map[string][]time.Time{}}
 	ran := false
 	for try := 0; ; try++ {
-		m := &mirror{cfg: cfg, run: newRunID(), tables: map[uint32]*table{}, eventMu: &eventMu}
+		m := &mirror{cfg: cfg, run: newRunID(), tables: map[uint32]*table{}, guard: g, eventMu: &eventMu}
 		m.began = func() { ran, try = true, 0 }
 		err := m.attempt(ctx)
 		var fault *Fault

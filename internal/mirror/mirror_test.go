@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -417,6 +418,116 @@ func TestKeyless(t *testing.T) {
 			t.Errorf("ignored: got %d, want the updates counted", x.Ignored)
 		}
 	}
+}
+
+// Columns that are added without a value for older rows, or dropped, are followed
+// in place, while others change the table as well and across restarts; a column
+// that was dropped and added again is not the same, so that table is built anew.
+func TestEvolve(t *testing.T) {
+	b := newBench(t, append(tables, `ALTER TABLE plain ADD COLUMN unused text`)...)
+	halt := b.traffic(6)
+	defer halt()
+	generation := func() int64 {
+		s, err := Status(t.Context(), b.landing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(s.Tables, func(x TableState) bool { return x.Name == "plain" })
+		return s.Tables[i].Generation
+	}
+	stop := b.run(b.landing, nil)
+	b.caughtUp()
+	for i, c := range []struct {
+		sql        string
+		generation int64
+	}{
+		{`ALTER TABLE plain ADD COLUMN extra text`, 1},
+		{`ALTER TABLE plain ADD COLUMN more int, DROP COLUMN unused`, 1},
+		{`ALTER TABLE plain ADD COLUMN unused text`, 2}, // the name is taken in the mirror
+		{`ALTER TABLE plain ADD COLUMN filled int DEFAULT 7`, 3},
+	} {
+		b.exec(c.sql, fmt.Sprintf(`UPDATE plain SET extra = 'e%d' WHERE id %% 10 = %d`, i, i))
+		if i == 1 { // what was written under the old definition has to be published by then
+			b.caughtUp()
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			stop = b.run(b.landing, nil)
+		}
+		eventually(t, "the table is replicating", func() bool { return generation() >= c.generation })
+		b.caughtUp()
+		if got := generation(); got != c.generation {
+			t.Errorf("%s: generation %d, want %d", c.sql, got, c.generation)
+		}
+	}
+	halt()
+	b.caughtUp()
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	b.compare([][3]string{{"plain", "id, note, n, extra, more, unused, filled", "id"}, {"toast", "id, small, big", "id"}})
+}
+
+// A table that has to be built anew again and again is parked.
+func TestRebuildGuard(t *testing.T) {
+	b := newBench(t, tables...)
+	stop := b.run(b.landing, nil)
+	b.caughtUp()
+	moving := func() TableState {
+		s, err := Status(t.Context(), b.landing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Tables[slices.IndexFunc(s.Tables, func(x TableState) bool { return x.Name == "moving" })]
+	}
+	for i := range guardTimes + 1 {
+		b.exec(fmt.Sprintf("TRUNCATE moving; INSERT INTO moving VALUES (%d, 'x')", i))
+		eventually(t, "it is built anew", func() bool {
+			x := moving()
+			return x.Phase == "parked" || x.Phase == "replicating" && x.Generation > int64(i+1)
+		})
+		if x := moving(); (x.Phase == "parked") != (i == guardTimes) {
+			t.Fatalf("after %d times: phase %s, reason %q", i+1, x.Phase, x.Reason)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A table that can't be joined doesn't keep the others from going on.
+func TestJoinFails(t *testing.T) {
+	b := newBench(t, tables...)
+	f := &noFolder{Store: b.landing, dir: landing.TableDir("public", "late")}
+	stop := b.run(f, nil)
+	b.caughtUp()
+	b.exec("CREATE TABLE late (id int PRIMARY KEY); ALTER PUBLICATION p ADD TABLE late", "INSERT INTO plain VALUES (-7, 'x', 1)")
+	eventually(t, "the new table is parked", func() bool {
+		s, err := Status(t.Context(), b.landing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(s.Tables, func(x TableState) bool {
+			return x.Name == "late" && x.Phase == "parked" && strings.Contains(x.Reason, "could not be joined")
+		})
+	})
+	b.finish(stop)
+	if b.target("plain")["-7"] == "" {
+		t.Error("another table was not followed")
+	}
+}
+
+// noFolder can't remove one folder.
+type noFolder struct {
+	store.Store
+	dir string
+}
+
+func (n *noFolder) Remove(ctx context.Context, name string) error {
+	if name == n.dir {
+		return errCut
+	}
+	return n.Store.Remove(ctx, name)
 }
 
 // Requests are answered by a mirror that runs and by the next one that starts.

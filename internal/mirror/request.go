@@ -112,7 +112,7 @@ func (m *mirror) answerOne(ctx context.Context, name string) error {
 func (t *table) grant(ctx context.Context, kind RequestKind) error {
 	switch kind {
 	case Resync, Resume:
-		return t.rebuild(ctx, "it was asked for")
+		return t.rebuildNow(ctx, "it was asked for")
 	case Pause:
 		return t.park(ctx, "paused")
 	case Forget:

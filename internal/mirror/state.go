@@ -64,6 +64,7 @@ type tableState struct {
 	Phase      phase            `json:"phase"`
 	Reason     string           `json:"reason,omitempty"`
 	Columns    []columnState    `json:"columns"`
+	Gone       []string         `json:"gone,omitempty"` // columns that were dropped and stay in the mirror
 	Key        []string         `json:"key"`
 	Number     int64            `json:"number"` // of the last file
 	Staged     *landing.Staged  `json:"staged,omitempty"`

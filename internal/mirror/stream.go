@@ -152,7 +152,10 @@ func (r *reader) message(ctx context.Context, m *pgoutput.Message) error {
 		return r.commit(ctx, landing.LSN(m.EndLSN))
 	case pgoutput.RelationKind:
 		if t := r.table(m.RelationID); t != nil {
-			t.differs = t.src.Difference(m.Relation) // it matters with the first change that isn't published yet
+			t.relation = nil
+			if t.src.Difference(m.Relation) != "" {
+				t.relation = m.Relation // it matters with the first change that isn't published yet
+			}
 		}
 	case pgoutput.Truncate:
 		for _, oid := range m.Truncated {
@@ -197,9 +200,10 @@ func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 	if skip, all := t.position.Skip(r.tx.final); all || t.n <= skip {
 		return nil
 	}
-	if t.differs != "" {
-		r.leave(t, "its definition has changed: "+t.differs, true)
-		return nil
+	if t.relation != nil {
+		if err := r.evolve(ctx, t); err != nil || !t.followed {
+			return err
+		}
 	}
 	c := r.changes(t)
 	if err := c.apply(m); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
 )
 
 // chunkBlocks is how many heap blocks a chunk of a snapshot has: 32 MiB.
@@ -20,29 +22,45 @@ const chunkBlocks = 4096
 
 // table is a table that is being mirrored or is parked.
 type table struct {
-	m      *mirror
-	src    postgres.Table
-	schema *batch.Schema
-	dec    *postgres.Decoder
-	w      landing.Writer
-
+	m          *mirror
+	w          landing.Writer
+	name       string // as "public.orders"
 	generation int64
-	definition string     // of the table when this attempt began; "" when it isn't published
+
 	mu         sync.Mutex // held while a file gets its number
 	state      *file[tableState]
+	definition string // of the table as it is mirrored; "" when it isn't published
+
+	*shape // while the stream runs the reader alone looks at it or changes it
 
 	// The reader of the stream alone uses what follows.
-	position landing.Position // how far changes were taken, published or on their way
-	seen     landing.LSN      // the transaction that n counts in
-	n        int64            // changes of this table in it so far
-	changes  *changes         // not yet taken by the flusher, or nil
-	old      *batch.Batch     // room for one old tuple
-	followed bool             // its changes are taken
-	differs  string           // in what the stream's newest description of it differs from src
+	position landing.Position   // how far changes were taken, published or on their way
+	seen     landing.LSN        // the transaction that n counts in
+	n        int64              // changes of this table in it so far
+	changes  *changes           // not yet taken by the flusher, or nil
+	followed bool               // its changes are taken
+	relation *pgoutput.Relation // how the stream described it last, if that differs from its shape
+}
+
+// shape is a table's definition and what follows from it.
+type shape struct {
+	src    postgres.Table
+	schema *batch.Schema
+	dec    *postgres.Decoder // the reader's
+	old    *batch.Batch      // room for one old tuple, the reader's
+}
+
+func newShape(src postgres.Table) (*shape, error) {
+	dec, err := postgres.NewDecoder(&src)
+	if err != nil {
+		return nil, err
+	}
+	schema := src.MirrorSchema()
+	return &shape{src: src, schema: schema, dec: dec, old: batch.New(schema, false)}, nil
 }
 
 // String is the table's name, as "public.orders".
-func (t *table) String() string { return t.src.String() }
+func (t *table) String() string { return t.name }
 
 // newTables makes the first state of every published table: its rows are to be
 // copied, and its changes count from the slot's consistent point on. State from
@@ -116,6 +134,10 @@ func (m *mirror) openTables(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	plain, err := loadPlain(ctx, sql, published)
+	if err != nil {
+		return err
+	}
 	files, err := tableFiles(ctx, m.cfg.Landing)
 	if err != nil {
 		return err
@@ -125,7 +147,7 @@ func (m *mirror) openTables(ctx context.Context) error {
 	g.SetLimit(m.cfg.Workers)
 	for _, name := range files {
 		g.Go(func() error {
-			t, err := m.openTable(gctx, name, published)
+			t, err := m.openTable(gctx, name, published, plain)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
@@ -141,20 +163,20 @@ func (m *mirror) openTables(ctx context.Context) error {
 	return m.addUnknown(ctx, published)
 }
 
-func (m *mirror) openTable(ctx context.Context, name string, published []postgres.Table) (*table, error) {
+func (m *mirror) openTable(ctx context.Context, name string, published []postgres.Table, plain plainColumns) (*table, error) {
 	for {
 		f, err := load[tableState](ctx, m.cfg.Landing, name)
 		if err != nil {
 			return nil, err
 		}
-		t := &table{m: m, state: f, generation: f.value.Generation, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
+		t := &table{m: m, name: f.value.Schema + "." + f.value.Name, state: f, generation: f.value.Generation, shape: &shape{}, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
 		park, err := t.settle(ctx)
 		if err != nil {
 			return nil, err
 		}
 		rebuild := ""
 		if park == "" {
-			park, rebuild = t.bind(published)
+			park, rebuild = t.bind(published, plain)
 		}
 		err = f.change(ctx, func(s *tableState) {
 			s.Run, s.Staged = m.run, nil
@@ -164,6 +186,8 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 				s.Phase, s.Reason = phaseParked, park
 			case rebuild != "":
 				s.Phase, s.Reason = phaseRebuilding, rebuild
+			case s.Phase == phaseReplicating:
+				s.Filenode = t.src.Relfilenode // its chunks are history
 			}
 		})
 		var fault *Fault
@@ -211,31 +235,30 @@ func (t *table) settle(ctx context.Context) (reason string, err error) {
 
 // bind finds the table in the catalog and compares it with the state. It returns
 // why the table has to be parked, or else why it has to be built anew.
-func (t *table) bind(published []postgres.Table) (park, rebuild string) {
+func (t *table) bind(published []postgres.Table, plain plainColumns) (park, rebuild string) {
 	s := t.state.value
 	i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.Schema == s.Schema && p.Name == s.Name })
 	if i < 0 {
 		return "it is no longer published", ""
 	}
 	src := published[i]
-	t.src, t.definition = src, definition(src)
+	t.definition, t.src = definition(src), src
 	if src.Obstacle != "" {
 		return src.Obstacle, ""
 	}
-	dec, err := postgres.NewDecoder(&src)
+	shape, err := newShape(src)
 	if err != nil {
 		return err.Error(), ""
 	}
-	t.dec, t.schema = dec, src.MirrorSchema()
-	t.old = batch.New(t.schema, false)
+	t.shape = shape
 	switch {
 	case s.Phase == phaseParked || s.Phase == phaseRebuilding:
 	case src.OID != s.OID:
 		return "", "it was dropped and made again"
-	case !slices.Equal(columnsOf(src), s.Columns) || !slices.Equal(keyOf(src), s.Key):
-		return "", "its columns or its key have changed"
 	case t.keyless() && s.Phase == phaseSnapshot && !t.m.fresh:
 		return "", "its copy was interrupted, and without a key what was copied can't be told from what wasn't"
+	default:
+		return "", s.evolves(src, plain)
 	}
 	return "", ""
 }
@@ -270,7 +293,7 @@ func (m *mirror) addUnknown(ctx context.Context, published []postgres.Table) err
 		if err != nil {
 			return err
 		}
-		t, err := m.openTable(ctx, name, published)
+		t, err := m.openTable(ctx, name, published, nil)
 		if err != nil {
 			return err
 		}
@@ -302,8 +325,16 @@ func (t *table) park(ctx context.Context, reason string) error {
 }
 
 // rebuild has the table built anew, durably: the next attempt removes its folder
-// and copies it at a new boundary.
+// and copies it at a new boundary. A table that needs it again and again is
+// parked instead: copying it for ever would wear out the source.
 func (t *table) rebuild(ctx context.Context, reason string) error {
+	if !t.m.guard.allow(t.name, time.Now()) {
+		return t.park(ctx, fmt.Sprintf("it was built anew %d times within %s, the last time because %s", guardTimes, guardWindow, reason))
+	}
+	return t.rebuildNow(ctx, reason)
+}
+
+func (t *table) rebuildNow(ctx context.Context, reason string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.state.change(ctx, func(s *tableState) { s.Phase, s.Reason = phaseRebuilding, reason }); err != nil {
@@ -311,4 +342,28 @@ func (t *table) rebuild(ctx context.Context, reason string) error {
 	}
 	t.m.emit(Event{Kind: Rebuilding, Table: t.String(), Reason: reason})
 	return nil
+}
+
+// guard counts rebuilds, over all attempts of a Run.
+type guard struct {
+	mu sync.Mutex
+	at map[string][]time.Time
+}
+
+const (
+	guardTimes  = 5
+	guardWindow = 10 * time.Minute
+)
+
+// allow counts one more rebuild of a table, unless it has had too many.
+func (g *guard) allow(table string, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	recent := slices.DeleteFunc(g.at[table], func(t time.Time) bool { return now.Sub(t) > guardWindow })
+	if len(recent) >= guardTimes {
+		g.at[table] = recent
+		return false
+	}
+	g.at[table] = append(recent, now)
+	return true
 }

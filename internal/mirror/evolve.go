@@ -1,0 +1,176 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
+)
+
+// plainColumns says, by table and attnum, which columns hold NULL in every row
+// that is older than they are: those without default, NOT NULL and identity.
+type plainColumns map[uint32]map[int16]bool
+
+func loadPlain(ctx context.Context, q postgres.Querier, tables []postgres.Table) (plainColumns, error) {
+	var oids []uint32
+	for _, t := range tables {
+		oids = append(oids, t.OID)
+	}
+	rows, err := q.Query(ctx, `SELECT attrelid::oid, attnum FROM pg_catalog.pg_attribute WHERE attrelid = ANY ($1::oid[]) AND attnum > 0 AND NOT attisdropped
+		AND NOT (atthasmissing OR atthasdef OR attnotnull OR attidentity <> '' OR attgenerated <> '')`, oids)
+	if err != nil {
+		return nil, fmt.Errorf("read column defaults: %w", err)
+	}
+	out := plainColumns{}
+	var oid uint32
+	var attnum int16
+	_, err = pgx.ForEachRow(rows, []any{&oid, &attnum}, func() error {
+		if out[oid] == nil {
+			out[oid] = map[int16]bool{}
+		}
+		out[oid][attnum] = true
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read column defaults: %w", err)
+	}
+	return out, nil
+}
+
+// evolves says why a table that is now src has to be built anew, or "" when its
+// files can go on as they are: columns were only dropped, which stay and hold
+// NULL from now on, or added such that all older rows hold NULL in them, which
+// is what they hold in the mirror too. What is not certain is built anew.
+func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
+	now := columnsOf(src)
+	switch {
+	case slices.Equal(now, s.Columns) && slices.Equal(keyOf(src), s.Key):
+		return ""
+	case !slices.Equal(keyOf(src), s.Key):
+		return "its key has changed"
+	case src.Relfilenode != s.Filenode:
+		return "its columns have changed and it was rewritten"
+	}
+	last := int16(0)
+	taken := map[string]bool{} // names that mean something else in the mirror
+	for _, c := range s.Columns {
+		last = max(last, c.Attnum)
+		taken[strings.ToLower(c.Name)] = true
+	}
+	for _, name := range s.Gone {
+		taken[strings.ToLower(name)] = true
+	}
+	for _, c := range now {
+		switch {
+		case slices.Contains(s.Columns, c):
+		case slices.ContainsFunc(s.Columns, func(o columnState) bool { return o.Attnum == c.Attnum }):
+			return fmt.Sprintf("column %q was renamed or has another type", c.Name)
+		case c.Attnum <= last || taken[strings.ToLower(c.Name)]:
+			return fmt.Sprintf("column %q was dropped and added again", c.Name)
+		case !plain[src.OID][c.Attnum]:
+			return fmt.Sprintf("column %q was added with a value for the rows that were there", c.Name)
+		}
+	}
+	return ""
+}
+
+// adopt notes the columns that the next file has.
+func (s *tableState) adopt(now []columnState) {
+	for _, c := range s.Columns {
+		if !slices.Contains(now, c) && !slices.Contains(s.Gone, c.Name) {
+			s.Gone = append(slices.Clone(s.Gone), c.Name)
+		}
+	}
+	s.Columns = now
+}
+
+// evolve has the table go on under the definition that the stream has described,
+// or leaves it to be built anew. What was gathered under the old one is given to
+// the flusher first: a file has one schema.
+func (r *reader) evolve(ctx context.Context, t *table) error {
+	difference := t.src.Difference(t.relation)
+	src, plain, err := r.m.describe(ctx, t.src.OID)
+	if err != nil {
+		return err
+	}
+	defined := ""
+	if src != nil {
+		defined = definition(*src)
+	}
+	if src != nil {
+		withoutLater(src, t.relation)
+	}
+	if src == nil || src.Obstacle != "" || src.Difference(t.relation) != "" {
+		r.leave(t, "its definition has changed, and again since: "+difference, true)
+		return nil
+	}
+	s := t.snapshot()
+	if why := s.evolves(*src, plain); why != "" {
+		r.leave(t, why, true)
+		return nil
+	}
+	if t.changes != nil {
+		if err := r.force(ctx); err != nil {
+			return err
+		}
+	}
+	shape, err := newShape(*src)
+	if err != nil {
+		r.leave(t, err.Error(), false)
+		return nil
+	}
+	t.shape, t.relation = shape, nil
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.definition = defined
+	return nil
+}
+
+// withoutLater leaves out the columns that the table has only got since the
+// stream described it.
+func withoutLater(src *postgres.Table, relation *pgoutput.Relation) {
+	for i := range src.Columns {
+		c := &src.Columns[i]
+		if c.Mirrored() && !slices.ContainsFunc(relation.Columns, func(r pgoutput.RelationColumn) bool { return r.Name == c.Name }) {
+			c.Unpublished = true
+		}
+	}
+}
+
+// describe reads a published table's definition as it is now; nil when it isn't
+// published any more.
+func (m *mirror) describe(ctx context.Context, oid uint32) (src *postgres.Table, plain plainColumns, err error) {
+	err = m.ask(ctx, func(conn *pgx.Conn) error {
+		published, err := postgres.PublishedTables(ctx, conn, m.cfg.Publications)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.OID == oid })
+		if i < 0 {
+			return nil
+		}
+		src = &published[i]
+		plain, err = loadPlain(ctx, conn, published[i:i+1])
+		return err
+	})
+	return src, plain, err
+}
+
+// snapshot is a copy of the state, for a look while others write it.
+func (t *table) snapshot() tableState {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state.value
+}
+
+// defined is the definition under which the table is mirrored.
+func (t *table) defined() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.definition
+}
