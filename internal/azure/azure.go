@@ -16,7 +16,8 @@ import (
 
 // Options are how the services are reached.
 type Options struct {
-	Endpoint   string                                          // the service's address; "" for the public cloud's ARM
+	Cloud      string                                          // public, usgov or china; "" is public
+	Endpoint   string                                          // the service's address; "" for the cloud's own ARM
 	Credential azcore.TokenCredential                          // who asks
 	HTTP       *http.Client                                    // roots, proxy; nil for Go's own
 	Progress   func(what string, elapsed, limit time.Duration) // told while an operation is awaited; nil: nobody
@@ -57,15 +58,37 @@ func (o Options) client() policy.ClientOptions {
 // reported, never mended: that would be a write that no plan had shown.
 func (o Options) arm() *arm.ClientOptions {
 	opts := &arm.ClientOptions{ClientOptions: o.client(), DisableRPRegistration: true}
+	opts.Cloud = Cloud(o.Cloud)
 	if o.Endpoint != "" {
-		opts.Cloud = cloud.Configuration{
-			ActiveDirectoryAuthorityHost: cloud.AzurePublic.ActiveDirectoryAuthorityHost,
-			Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
-				cloud.ResourceManager: {Endpoint: o.Endpoint, Audience: "https://management.azure.com"},
-			},
+		opts.Cloud.Services = map[cloud.ServiceName]cloud.ServiceConfiguration{
+			cloud.ResourceManager: {Endpoint: o.Endpoint, Audience: opts.Cloud.Services[cloud.ResourceManager].Audience},
 		}
 	}
 	return opts
+}
+
+// Cloud is where one signs in, and where ARM is, in a cloud known by name:
+// public, usgov or china.
+func Cloud(name string) cloud.Configuration {
+	switch name {
+	case config.USGov:
+		return cloud.AzureGovernment
+	case config.China:
+		return cloud.AzureChina
+	}
+	return cloud.AzurePublic
+}
+
+// PostgresScope is what a token for a sign-in to PostgreSQL by Entra is asked
+// for.
+func PostgresScope(name string) string {
+	switch name {
+	case config.USGov:
+		return "https://ossrdbms-aad.database.usgovcloudapi.net/.default"
+	case config.China:
+		return "https://ossrdbms-aad.database.chinacloudapi.cn/.default"
+	}
+	return "https://ossrdbms-aad.database.windows.net/.default"
 }
 
 // Token is a credential that always gives the same bearer token. It refuses an

@@ -46,6 +46,17 @@ func IsBusy(err error) bool {
 	return false
 }
 
+// IsRefused reports whether the service understood a request and said no, at
+// once or by an operation that failed: asking again changes nothing.
+func IsRefused(err error) bool {
+	e, ok := errors.AsType[*azcore.ResponseError](err)
+	if !ok || IsBusy(err) || Forbidden(err) != NotForbidden {
+		return false
+	}
+	// An operation that failed is told in the body of an answer with 200.
+	return e.StatusCode == http.StatusOK || e.StatusCode == http.StatusBadRequest || e.StatusCode == http.StatusConflict || e.StatusCode == http.StatusUnprocessableEntity
+}
+
 // Forbidden says why we were refused, NotForbidden when we weren't. Key Vault's
 // outer code is always Forbidden; the inner one tells.
 func Forbidden(err error) Kind {

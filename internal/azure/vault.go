@@ -36,7 +36,13 @@ func NewVault(o Options) (*Vault, error) {
 
 // Secret reads the newest version of a secret; ok is false when there is none.
 func (v *Vault) Secret(ctx context.Context, name string) (value string, ok bool, err error) {
-	r, err := v.secrets.GetSecret(ctx, name, "", nil)
+	return v.Version(ctx, name, "")
+}
+
+// Version reads one version of a secret, "" for the newest; ok is false when
+// there is none.
+func (v *Vault) Version(ctx context.Context, name, version string) (value string, ok bool, err error) {
+	r, err := v.secrets.GetSecret(ctx, name, version, nil)
 	if IsNotFound(err) {
 		return "", false, nil
 	}

@@ -11,7 +11,7 @@ import (
 // powerless tells of the first table whose owner the administrator can't act for;
 // ok is false when there is one. Changing or granting anything of a table takes
 // its owner's rights.
-func (c *Clients) powerless(ctx context.Context, session *admin.Session, tables []postgres.Table) (f Finding, ok bool, err error) {
+func (c *Clients) powerless(ctx context.Context, facts *Facts, session *admin.Session, tables []postgres.Table) (f Finding, ok bool, err error) {
 	able := map[string]bool{}
 	for i := range tables {
 		t := &tables[i]
@@ -24,7 +24,7 @@ func (c *Clients) powerless(ctx context.Context, session *admin.Session, tables 
 		}
 		if !can {
 			return blocked("AdminRights", c.Config.Admin.User+" can't act for "+t.Owner+", who owns "+t.String(),
-				fmt.Sprintf("psql -c 'GRANT %q TO %q' %s", t.Owner, c.Config.Admin.User, c.Config.Server.Database)), false, nil
+				c.psql(facts, fmt.Sprintf("GRANT %q TO %q", t.Owner, c.Config.Admin.User))), false, nil
 		}
 		able[t.Owner] = true
 	}

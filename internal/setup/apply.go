@@ -28,6 +28,9 @@ func Apply(ctx context.Context, steps []Step, facts *Facts, approved []Finding, 
 
 // patience is how long a step may take to be seen as done.
 func patience(s Step) time.Duration {
+	if p, ok := s.(interface{ patienceLimit() time.Duration }); ok && p.patienceLimit() > 0 {
+		return p.patienceLimit()
+	}
 	if p, ok := s.(interface{ Patience() time.Duration }); ok {
 		return p.Patience()
 	}
@@ -49,10 +52,14 @@ type runner struct {
 func (r *runner) bring(ctx context.Context, approved Finding) error {
 	for written := ""; ; {
 		f, err := r.look(ctx, func(f Finding) bool {
-			return f.Action != Wait && f.After == "" && (f.Action == None || f.Reason != written)
+			return f.Action == Await || f.Action != Wait && f.After == "" && (f.Action == None || f.Reason != written)
 		})
 		if err != nil {
 			return err
+		}
+		if f.Action == Await {
+			r.tell(Later, f)
+			return nil
 		}
 		if f.Action == None {
 			r.tell(last(written), f)

@@ -27,8 +27,10 @@ type Clients struct {
 	HTTP   *http.Client // trusts the system's roots and endpoints.caFile
 	Roots  []byte       // PEM of endpoints.caFile; nil: none
 
+	limit    time.Duration // how long any step may take to be seen as done; 0: its own
 	progress func(what string, elapsed, limit time.Duration)
 	cut      admin.Cut
+	script   bool // statements are computed for a DBA
 	sessions sessions
 }
 
@@ -39,6 +41,11 @@ type Option func(*Clients)
 func WithProgress(f func(what string, elapsed, limit time.Duration)) Option {
 	return func(c *Clients) { c.progress = f }
 }
+
+// WithLimit bounds how long a step is waited for, instead of its own patience.
+func WithLimit(d time.Duration) Option { return func(c *Clients) { c.limit = d } }
+
+func (c *Clients) patienceLimit() time.Duration { return c.limit }
 
 // WithTransport wraps what carries every HTTP request: to count or to cut them.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
@@ -81,7 +88,7 @@ func (c *Clients) makeAzure() error {
 		if err != nil {
 			return fmt.Errorf("arm: %w", err)
 		}
-		c.Server, err = azure.NewServer(id, azure.Options{Endpoint: c.Config.Endpoints.ARM, Credential: cred, HTTP: c.HTTP, Progress: c.progress})
+		c.Server, err = azure.NewServer(id, azure.Options{Cloud: c.Config.Cloud, Endpoint: c.Config.Endpoints.ARM, Credential: cred, HTTP: c.HTTP, Progress: c.progress})
 		if err != nil {
 			return err
 		}
@@ -104,7 +111,9 @@ func (c *Clients) credential(token, endpoint string) (azcore.TokenCredential, er
 	if token != "" {
 		return azure.Token(token, endpoint)
 	}
-	cred, err := azidentity.NewDefaultAzureCredential(nil)
+	cred, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
+		ClientOptions: azcore.ClientOptions{Cloud: azure.Cloud(c.Config.Cloud), Transport: c.HTTP},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("sign-in: %w", err)
 	}

@@ -48,6 +48,7 @@ var codes = map[string]Explanation{
 	"ParameterReadOnly":   {Sentence: "A server parameter is not as needed, and can't be set.", Remedy: "Choose another size or version of the server."},
 	"WALLevel":            {Sentence: "The server doesn't write the WAL that logical replication needs.", Remedy: "Set wal_level to logical where your provider lets you, and restart."},
 	"EnableFailed":        {Sentence: "Fabric mirroring is switched on, but the server isn't ready for it.", Remedy: "Open the server's page \"Fabric mirroring\" in the Azure portal and choose Prepare; then apply again."},
+	"EnableUnknown":       {Sentence: "Nobody can tell whether the server is ready: its own checker can't be asked.", Remedy: "Open the server's page \"Fabric mirroring\" in the Azure portal, which asks it; then apply again."},
 	"EnableUnavailable":   {Sentence: "The server doesn't know Fabric mirroring.", Remedy: "Its build may be too old, or the region without it: upgrade, or choose mode: open."},
 	"PrerequisiteMissing": {Sentence: "The server's own checker says that something is missing.", Remedy: "The finding names it; most are mended by applying again."},
 	"MirrorLimit":         {Sentence: "The server mirrors as many databases as it may.", Remedy: "Raise azure_cdc.max_fabric_mirrors (at most 6), or take a database out of azure.mirror_databases."},
@@ -58,6 +59,8 @@ var codes = map[string]Explanation{
 	"AdminSecretMissing": {Sentence: "The vault has no secret with the administrator's password.", Remedy: "Write the administrator's password into it."},
 	"AdminPasswordWrong": {Sentence: "The server refuses the administrator's password.", Remedy: "Write the right one into the vault: it is out of step with the server."},
 	"RoleSecretMissing":  {Sentence: "The role exists, and no store knows its password.", Remedy: "Write the role's password into the vault, or consent to a new one (reset-password)."},
+	"ReferenceMissing":   {Sentence: "A Key Vault reference in place of a password names a secret that isn't there.", Remedy: "Correct the reference, or write the secret."},
+	"RoleNotEntra":       {Sentence: "The role exists, and doesn't stand for the Entra principal that is configured.", Remedy: "Correct role.entra.objectId, or choose another role.name."},
 	"NoSecretStore":      {Sentence: "There is no place to keep the role's password.", Remedy: "Configure a vault, or give the password as POSTGRES_MIRROR_CONNECTION_PASSWORD."},
 	"RolePasswordWrong":  {Sentence: "The role's password in the vault is not the one that the server knows.", Remedy: "Consent to set it again from the vault (reset-password)."},
 
@@ -70,10 +73,12 @@ var codes = map[string]Explanation{
 	"PublicationForAll": {Sentence: "A publication of this name publishes all tables.", Remedy: "Drop it, or choose another run.publication: updates of tables without a key would be refused."},
 
 	// Fabric
+	"WorkspaceMissing":      {Sentence: "No Fabric workspace is configured.", Remedy: "Give workspace (the GUID in its address after /groups/). The server can be prepared before: --until prepare."},
 	"WorkspaceNotFound":     {Sentence: "There is no such workspace, or you have no role in it.", Remedy: "Correct workspace (the GUID in its address after /groups/), or ask for a role."},
 	"WorkspaceForbidden":    {Sentence: "You may not do this in the workspace.", Remedy: "Ask for the role Member or Admin."},
 	"WorkspaceNoCapacity":   {Sentence: "The workspace has no capacity, so that nothing can be mirrored into it.", Remedy: "Assign a Fabric capacity in the workspace's settings."},
 	"ConnectionNotFound":    {Sentence: "There is no connection with the configured id, or you may not use it.", Remedy: "Correct connection.id, or take it out and let apply make one."},
+	"ConnectionOther":       {Sentence: "The connection with the configured id leads to another server or database.", Remedy: "Give the id of a connection to this one."},
 	"ConnectionManual":      {Sentence: "The connection has to be made by hand in the portal.", Remedy: "Make it with the fields of the finding, and give its id."},
 	"ConnectionUnsupported": {Sentence: "Fabric offers no PostgreSQL connection with a password here.", Remedy: "Make the connection in the portal, and give its id."},
 	"ConnectionRefused":     {Sentence: "Fabric could not sign in to the server.", Remedy: "Check that Fabric may reach the server, and the role's password."},

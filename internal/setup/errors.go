@@ -84,6 +84,9 @@ func Code(err error) string {
 	if _, ok := errors.AsType[*NotApprovedError](err); ok {
 		return "PlanStale"
 	}
+	if _, ok := errors.AsType[*StaleError](err); ok {
+		return "PlanStale"
+	}
 	if e, ok := errors.AsType[*TimeoutError](err); ok {
 		return or(e.Now.Code, "TimedOut")
 	}

@@ -23,9 +23,14 @@ type Facts struct {
 	Connection  fabric.Connection //
 	Mirror      fabric.MirroredDatabase
 
+	// IfReady leaves for later what somebody else has to give first, with all that
+	// follows from it, instead of being blocked by it.
+	IfReady bool
+
 	adminPassword secret
 	rolePassword  secret
 	pending       map[string]bool // steps that have something to do
+	waiting       map[string]bool // steps that are left for later
 }
 
 // note remembers whether a step has something to do.
@@ -36,11 +41,22 @@ func (f *Facts) note(step string, todo bool) {
 	f.pending[step] = todo
 }
 
-// waitsFor is the last of some earlier steps that has something to do; "" when
-// none has.
+func with(set map[string]bool, name string) map[string]bool {
+	if set == nil {
+		set = map[string]bool{}
+	}
+	set[name] = true
+	return set
+}
+
+// waitsFor is the last of some earlier steps that has something to do, one that
+// is left for later before all others; "" when none has.
 func (f *Facts) waitsFor(steps ...string) string {
 	last := ""
 	for _, s := range steps {
+		if f.waiting[s] {
+			return s
+		}
 		if f.pending[s] {
 			last = s
 		}

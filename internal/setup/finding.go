@@ -12,6 +12,7 @@ const (
 	Restart Action = "restart" // update, and the server goes away for a minute
 	Wait    Action = "wait"    // nothing to write: the world has to catch up, or an earlier step comes first
 	Blocked Action = "blocked" // a person has to act; see Code and Hint
+	Await   Action = "await"   // left for a later run: somebody else has to give something first
 )
 
 // Finding is what a Check saw. It never holds a secret.
@@ -53,6 +54,12 @@ func blocked(code, have, hint string) Finding {
 	return Finding{Action: Blocked, Reason: code, Code: code, Have: have, Hint: hint}
 }
 
+// awaited is what a deployment's later stage, or a person, gives: where nobody
+// has erred, and a later run goes on.
+func (f Finding) awaited() bool {
+	return f.Action == Blocked && slices.Contains([]string{"WorkspaceMissing", "ConnectionManual", "SignInNeeded"}, f.Code)
+}
+
 // Refuse returns why a plan can't be applied as it is: a *BlockedError or a
 // *ConsentError, else nil. Apply asks it before it writes anything.
 func Refuse(plan []Finding) error {
@@ -65,9 +72,9 @@ func Refuse(plan []Finding) error {
 	return nil
 }
 
-// Pending reports whether a plan has something to do.
+// Pending reports whether a plan has something to do now.
 func Pending(plan []Finding) bool {
-	return slices.ContainsFunc(plan, func(f Finding) bool { return f.Action != None })
+	return slices.ContainsFunc(plan, func(f Finding) bool { return f.Action != None && f.Action != Await })
 }
 
 func filter(plan []Finding, keep func(Finding) bool) []Finding {
@@ -83,7 +90,7 @@ func filter(plan []Finding, keep func(Finding) bool) []Finding {
 // covers reports whether approving want also approves now.
 func covers(want, now Finding) bool {
 	switch now.Action {
-	case None, Wait:
+	case None, Wait, Await:
 		return true
 	case Create, Update:
 		if want.Action != Create && want.Action != Update && want.Action != Restart {

@@ -44,6 +44,9 @@ func (c *Clients) asAdmin(ctx context.Context, f *Facts) (*admin.Session, error)
 	if err != nil {
 		return nil, err
 	}
+	if c.script {
+		return admin.NewSession(conn, c.cut).Direct(), nil
+	}
 	return admin.NewSession(conn, c.cut), nil
 }
 

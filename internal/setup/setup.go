@@ -43,6 +43,7 @@ const (
 	Applying EventKind = "applying" // a step's writes begin
 	Waiting  EventKind = "waiting"  // the world has to catch up
 	Done     EventKind = "done"     // a step was changed, and the change was seen
+	Later    EventKind = "later"    // a step is left for a later run
 )
 
 // Plan checks every step, in order, and changes nothing. It goes on past blocked
@@ -72,6 +73,9 @@ func check(ctx context.Context, s Step, facts *Facts) (Finding, error) {
 		return Finding{}, &StepError{s.Name(), "check", err}
 	}
 	f.Step = s.Name()
+	if facts.IfReady && (f.awaited() || facts.waiting[f.After]) {
+		f.Action, facts.waiting = Await, with(facts.waiting, f.Step)
+	}
 	facts.note(f.Step, f.Action != None)
 	return f, nil
 }

@@ -46,23 +46,26 @@ func (adminStep) Apply(context.Context, *Facts) error { return nil }
 // password comes from the vault, else from the environment.
 func (s adminStep) password(ctx context.Context, f *Facts) (Finding, error) {
 	name := s.Config.Admin.Secret
-	set := "az keyvault secret set --vault-name " + vaultName(s.Config.Vault) + " --name " + name + " --file PATH"
 	if s.Vault == nil {
-		f.adminPassword = secret(s.Config.Admin.Password)
-		if f.adminPassword == "" {
-			return blocked("AdminSecretMissing", "no vault, and POSTGRES_ADMIN_PASSWORD isn't set", "export POSTGRES_ADMIN_PASSWORD"), nil
+		value, found, err := s.resolve(ctx, s.Config.Admin.Password)
+		f.adminPassword = secret(value)
+		if err == nil && found.Action == "" && value == "" {
+			found = blocked("AdminSecretMissing", "no vault, and POSTGRES_ADMIN_PASSWORD isn't set", "read -rs POSTGRES_ADMIN_PASSWORD && export POSTGRES_ADMIN_PASSWORD")
 		}
-		return Finding{}, nil
+		return found, err
 	}
 	value, ok, err := s.Vault.Secret(ctx, name)
 	if err != nil {
-		return vaultFault(err)
+		return s.vaultFault(err)
 	}
 	if !ok {
-		value = s.Config.Admin.Password
+		var found Finding
+		if value, found, err = s.resolve(ctx, s.Config.Admin.Password); err != nil || found.Action == Blocked {
+			return found, err
+		}
 	}
 	if value == "" {
-		return blocked("AdminSecretMissing", "the vault has no secret "+name, set), nil
+		return blocked("AdminSecretMissing", "the vault has no secret "+name, s.setSecret(name)), nil
 	}
 	f.adminPassword = secret(value)
 	return Finding{}, nil
@@ -70,18 +73,21 @@ func (s adminStep) password(ctx context.Context, f *Facts) (Finding, error) {
 
 // refused tells why the administrator could not sign in.
 func (s adminStep) refused(ctx context.Context, err error, f *Facts) (Finding, error) {
-	set := "az keyvault secret set --vault-name " + vaultName(s.Config.Vault) + " --name " + s.Config.Admin.Secret + " --file PATH"
+	set := s.setSecret(s.Config.Admin.Secret)
+	if s.Vault == nil {
+		set = "read -rs POSTGRES_ADMIN_PASSWORD && export POSTGRES_ADMIN_PASSWORD"
+	}
 	switch {
 	case admin.IsStarting(err) || isUnreachable(err) && passes(f.Server.State):
 		return Finding{Action: Wait, Reason: "ServerRestarting", Have: "the server is restarting", passing: true}, s.look(ctx, f)
 	case admin.IsWrongPassword(err):
 		return blocked("AdminPasswordWrong", "the server refuses "+s.Config.Admin.User, set), nil
 	case admin.IsNoDatabase(err):
-		return blocked("DatabaseNotFound", s.Config.Server.Database, "az postgres flexible-server db list --server-name "+f.Server.Name), nil
+		return blocked("DatabaseNotFound", s.Config.Server.Database, databases(s.Clients, f)), nil
 	case isCertificate(err):
-		return blocked("ServerCertificate", s.Config.ConnectionServer(), "pgmirror plan --set endpoints.caFile=PATH"), nil
+		return blocked("ServerCertificate", s.Config.ConnectionServer(f.Host), "export CA_FILE=ca.pem"), nil
 	case isUnreachable(err) || errors.Is(err, context.DeadlineExceeded):
-		return blocked("ServerUnreachable", s.Config.ConnectionServer()+" doesn't answer", fmt.Sprintf("pg_isready -h %s -p %d", f.Host, s.Config.Server.Port)), nil
+		return blocked("ServerUnreachable", s.Config.ConnectionServer(f.Host)+" doesn't answer", fmt.Sprintf("pg_isready -h %s -p %d", f.Host, s.Config.Server.Port)), nil
 	}
 	return Finding{}, err
 }
@@ -98,14 +104,25 @@ func (s adminStep) look(ctx context.Context, f *Facts) error {
 }
 
 // vaultFault makes a finding of what keeps us out of the vault.
-func vaultFault(err error) (Finding, error) {
-	if kind := azure.Forbidden(err); kind != azure.NotForbidden {
-		return blocked("VaultForbidden", string(kind), "az role assignment create --role 'Key Vault Secrets Officer' --assignee ME --scope VAULT-ID"), nil
-	}
-	if isUnreachable(err) {
-		return blocked("VaultUnreachable", "no answer", "az keyvault show"), nil
+func (c *Clients) vaultFault(err error) (Finding, error) {
+	show := "az keyvault show --name " + vaultName(c.Config.Vault) + " --query properties.networkAcls"
+	switch kind := azure.Forbidden(err); {
+	case kind == azure.ByConnection || kind == azure.ByFirewall:
+		return blocked("VaultForbidden", string(kind)+": the vault's network rules keep this machine out", show), nil
+	case kind != azure.NotForbidden:
+		return blocked("VaultForbidden", string(kind), c.vaultRole()), nil
+	case isUnreachable(err):
+		return blocked("VaultUnreachable", "no answer", show), nil
 	}
 	return Finding{}, err
+}
+
+// databases is how to see those that there are.
+func databases(c *Clients, f *Facts) string {
+	if c.Server == nil {
+		return fmt.Sprintf("psql -h %s -U %s -d postgres -l", f.Host, c.Config.Admin.User)
+	}
+	return c.az("db list")
 }
 
 func isCertificate(err error) bool {

@@ -3,7 +3,6 @@ package setup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/fabric"
@@ -17,50 +16,60 @@ func (connectionStep) Name() string { return "connection" }
 
 func (s connectionStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	f.Connection = fabric.Connection{}
-	if id := s.Config.Connection.ID; id != "" {
-		return s.given(ctx, f, id)
-	}
 	if f.Host == "" {
 		return after("server"), nil
+	}
+	if f.pending["workspace"] { // without a sign-in to Fabric nothing can be asked
+		return after("workspace"), nil
+	}
+	if id := s.Config.Connection.ID; id != "" {
+		return s.given(ctx, f, id)
 	}
 	all, err := s.Fabric.Connections(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
-	if c, ok := s.find(all); ok {
+	if c, ok := s.find(all, f.Host); ok {
 		f.Connection = c
 		return asWanted(c.Name + " (" + c.ID + ")"), nil
 	}
 	if s.Config.Connection.Manual {
-		return blocked("ConnectionManual", s.portal(), "pgmirror apply --connection-id ID"), nil
+		return blocked("ConnectionManual", s.portal(f.Host), "pgmirror connection show"), nil
 	}
-	if _, err := s.method(ctx); err != nil {
+	if s.Config.Role.SignIn == "entra" {
+		return blocked("ConnectionManual", s.portal(f.Host), "pgmirror connection show"), nil
+	}
+	if _, err := s.method(ctx, f.Host); err != nil {
 		if errors.Is(err, errNoMethod) {
-			return blocked("ConnectionUnsupported", s.portal(), "pgmirror apply --connection-id ID"), nil
+			return blocked("ConnectionUnsupported", s.portal(f.Host), "pgmirror connection show"), nil
 		}
 		return Finding{}, err
 	}
-	return Finding{Action: Create, Reason: "ConnectionMissing", Have: "none", Want: s.Config.ConnectionName(), After: f.waitsFor("role-secret", "role", "grants")}, nil
+	return Finding{Action: Create, Reason: "ConnectionMissing", Have: "none", Want: s.Config.ConnectionName(f.Host), After: f.waitsFor("role-secret", "role", "grants")}, nil
 }
 
 func (s connectionStep) given(ctx context.Context, f *Facts, id string) (Finding, error) {
 	c, err := s.Fabric.Connection(ctx, id)
 	if fabric.IsNotFound(err) || fabric.IsForbidden(err) {
-		return blocked("ConnectionNotFound", id, "fab ls .connections"), nil
+		return blocked("ConnectionNotFound", id, "open https://app.fabric.microsoft.com/gateways"), nil
 	}
 	if err != nil {
 		return Finding{}, err
 	}
 	f.Connection = c
-	return asWanted(c.Name + " (" + c.ID + "), given"), nil
+	found := asWanted(c.Name + " (" + c.ID + "), given")
+	if path := s.Config.ConnectionServer(f.Host) + ";" + s.Config.Server.Database; f.Host != "" && c.Path != "" && !strings.EqualFold(c.Path, path) {
+		return blocked("ConnectionOther", "it leads to "+c.Path+", not to "+path, "pgmirror connection show"), nil
+	}
+	return found, nil
 }
 
 // find takes a connection by its name first: that is how ours is called. Another
 // one to the same server, database and gateway serves as well.
-func (s connectionStep) find(all []fabric.Connection) (fabric.Connection, bool) {
-	path := s.Config.ConnectionServer() + ";" + s.Config.Server.Database
+func (s connectionStep) find(all []fabric.Connection, host string) (fabric.Connection, bool) {
+	path := s.Config.ConnectionServer(host) + ";" + s.Config.Server.Database
 	for _, fits := range []func(fabric.Connection) bool{
-		func(c fabric.Connection) bool { return c.Name == s.Config.ConnectionName() },
+		func(c fabric.Connection) bool { return c.Name == s.Config.ConnectionName(host) },
 		func(c fabric.Connection) bool { return true },
 	} {
 		for _, c := range all {
@@ -74,18 +83,27 @@ func (s connectionStep) find(all []fabric.Connection) (fabric.Connection, bool) 
 }
 
 // portal is what to enter where, when a person makes the connection.
-func (s connectionStep) portal() string {
-	return fmt.Sprintf("in the Fabric portal: Settings, Manage connections and gateways, New, PostgreSQL; server %s, database %s, authentication Basic, user %s, password from the secret %s",
-		s.Config.ConnectionServer(), s.Config.Server.Database, s.Config.Role.Name, s.Config.Role.Secret)
+func (s connectionStep) portal(host string) string {
+	form := s.Form(host)
+	parts := make([]string, len(form))
+	for i, field := range form {
+		parts[i] = field.Name + " " + field.Value
+	}
+	return "to be made in the Fabric portal: " + strings.Join(parts, ", ")
 }
 
 func (s connectionStep) Apply(ctx context.Context, f *Facts) error {
-	m, err := s.method(ctx)
+	m, err := s.method(ctx, f.Host)
 	if err != nil {
 		return err
 	}
-	m.Name, m.GatewayID = s.Config.ConnectionName(), s.Config.Connection.Gateway
-	m.Username, m.Password, m.Privacy = s.Config.Role.Name, string(f.rolePassword), "None"
+	m.Name, m.GatewayID = s.Config.ConnectionName(f.Host), s.Config.Connection.Gateway
+	m.Username, m.Privacy = s.Config.Role.Name, "None"
+	if id := s.Config.Connection.Vault; id != "" {
+		m.KeyVault = &fabric.SecretReference{ConnectionID: id, Secret: s.Config.Role.Secret}
+	} else {
+		m.Password = string(f.rolePassword)
+	}
 	_, err = s.Fabric.CreateConnection(ctx, m)
 	return err
 }
@@ -94,7 +112,7 @@ var errNoMethod = errors.New("fabric offers no PostgreSQL connection with a pass
 
 // method asks what Fabric supports, and fills in the address: AzurePostgreSQL
 // first, then PostgreSQL.
-func (s connectionStep) method(ctx context.Context) (fabric.NewConnection, error) {
+func (s connectionStep) method(ctx context.Context, host string) (fabric.NewConnection, error) {
 	types, err := s.Fabric.ConnectionTypes(ctx, s.Config.Connection.Gateway)
 	if err != nil {
 		return fabric.NewConnection{}, err
@@ -105,7 +123,7 @@ func (s connectionStep) method(ctx context.Context) (fabric.NewConnection, error
 				continue
 			}
 			for _, m := range t.Methods {
-				if values, ok := s.values(m); ok {
+				if values, ok := s.values(m, host); ok {
 					return fabric.NewConnection{Type: t.Type, Method: m.Name, Parameters: values, Encryption: encryption(t.Encryptions)}, nil
 				}
 			}
@@ -116,12 +134,12 @@ func (s connectionStep) method(ctx context.Context) (fabric.NewConnection, error
 
 // values fills a creation method's parameters; ok is false when it requires one
 // that we don't know.
-func (s connectionStep) values(m fabric.CreationMethod) ([]fabric.Value, bool) {
+func (s connectionStep) values(m fabric.CreationMethod, host string) ([]fabric.Value, bool) {
 	var out []fabric.Value
 	for _, p := range m.Parameters {
 		switch strings.ToLower(p.Name) {
 		case "server", "host":
-			out = append(out, fabric.Value{Name: p.Name, DataType: p.DataType, Value: s.Config.ConnectionServer()})
+			out = append(out, fabric.Value{Name: p.Name, DataType: p.DataType, Value: s.Config.ConnectionServer(host)})
 		case "database", "databasename":
 			out = append(out, fabric.Value{Name: p.Name, DataType: p.DataType, Value: s.Config.Server.Database})
 		default:

@@ -35,11 +35,11 @@ func (s enableStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return Finding{}, err
 	}
 	if _, ok := now[mirrorEnabled]; !ok {
-		return blocked("EnableUnavailable", "the server has no parameter "+mirrorEnabled, "az postgres flexible-server parameter list --server-name "+f.Server.Name), nil
+		return blocked("EnableUnavailable", "the server has no parameter "+mirrorEnabled, s.az("parameter list")), nil
 	}
 	databases := s.union(now)
 	if most := number(now[mirrorMost].Value); most > 0 && len(databases) > most {
-		return blocked("MirrorLimit", strings.Join(databases, ", "), "az postgres flexible-server parameter set --name "+mirrorMost+" --value 6"), nil
+		return blocked("MirrorLimit", strings.Join(databases, ", "), s.az("parameter set", "--name", mirrorMost, "--value", "6")), nil
 	}
 	if todo := s.todo(now); len(todo) > 0 {
 		return Finding{Action: Update, Reason: "MirroringOff", Have: mirrorEnabled + "=" + now[mirrorEnabled].Value + " for " + or(now[mirrorDatabases].Value, "no database"),
@@ -59,7 +59,7 @@ func (s enableStep) proof(ctx context.Context, f *Facts) (Finding, error) {
 	}
 	if !f.Enabled {
 		return Finding{Action: Wait, Reason: "EnableUnproved", Code: "EnableFailed", Have: "switched on, and azure_cdc isn't in the database yet",
-			Hint: "in the Azure portal: the server, Fabric mirroring, Prepare"}, nil
+			Hint: s.prepare()}, nil
 	}
 	return asWanted("azure_cdc is in the database"), nil
 }
@@ -83,12 +83,19 @@ func (s enableStep) Apply(ctx context.Context, _ *Facts) error {
 		return err
 	}
 	for _, p := range s.todo(now) {
-		if err := s.Server.SetParameter(ctx, p.Name, p.Value); err != nil {
+		err := s.Server.SetParameter(ctx, p.Name, p.Value)
+		if azure.IsRefused(err) { // the server validated, and said no
+			return &BlockedError{[]Finding{{Step: s.Name(), Action: Blocked, Reason: "EnableFailed", Code: "EnableFailed", Have: err.Error(), Hint: s.prepare()}}}
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// prepare is where a person does the same, and is told more.
+func (s enableStep) prepare() string { return s.serverPage("fabricMirroring") }
 
 // sameDatabases compares two lists, whatever the blanks in them.
 func sameDatabases(a, b string) bool {

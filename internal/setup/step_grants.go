@@ -43,13 +43,19 @@ func (s grantsStep) Apply(ctx context.Context, f *Facts) error {
 	return session.Run(ctx, missing...)
 }
 
+// Script is what Apply would run.
+func (s grantsStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
+	out, _, err := s.missing(ctx, f)
+	return out, err
+}
+
 func (s grantsStep) missing(ctx context.Context, f *Facts) ([]admin.Statement, []Note, error) {
 	session, err := s.asAdmin(ctx, f)
 	if err != nil {
 		return nil, nil, err
 	}
 	role := s.Config.Role.Name
-	out, _, err := session.Member(ctx, "azure_cdc_admin", role)
+	out, err := session.Member(ctx, "azure_cdc_admin", role)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
 // ownershipStep moves the listed tables to the role: native mirroring takes only
@@ -30,7 +31,7 @@ func (s ownershipStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
-	if found, ok, err := s.powerless(ctx, session, foreign); err != nil || !ok {
+	if found, ok, err := s.powerless(ctx, f, session, foreign); err != nil || !ok {
 		return found, err
 	}
 	var items, have []string
@@ -52,6 +53,23 @@ func losers(foreign []postgres.Table) []Note {
 		out = append(out, Note{"OwnerChanges", t.String(), t.Owner + " keeps SELECT, INSERT, UPDATE and DELETE, and loses TRUNCATE and ALTER"})
 	}
 	return out
+}
+
+// Script is what Apply would run.
+func (s ownershipStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
+	session, err := s.asAdmin(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	var out []admin.Statement
+	for _, t := range s.foreign(f) {
+		move, err := session.TakeOver(ctx, t.Schema, t.Name, t.Owner, s.Config.Role.Name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, move...)
+	}
+	return out, nil
 }
 
 // Apply moves a table a transaction: a lock is never held for two.

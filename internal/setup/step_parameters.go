@@ -2,13 +2,13 @@ package setup
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/azure"
 	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
 // parametersStep sets what logical replication needs. Those that need a restart
@@ -47,7 +47,7 @@ func (s parametersStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	for _, p := range s.changes(now) {
 		is := now[p.Name]
 		if is.ReadOnly {
-			return blocked("ParameterReadOnly", p.Name+" is "+is.Value+", "+p.Value+" is needed", "az postgres flexible-server parameter show --name "+p.Name), nil
+			return blocked("ParameterReadOnly", p.Name+" is "+is.Value+", "+p.Value+" is needed", s.az("parameter show", "--name", p.Name)), nil
 		}
 		have, want, items = append(have, p.Name+"="+is.Value), append(want, p.Name+"="+p.Value), append(items, p.Name)
 		if !is.Dynamic {
@@ -90,8 +90,8 @@ func (s parametersStep) changes(now map[string]azure.Parameter) []azure.Paramete
 	return out
 }
 
-// union is the databases that the server shall mirror: ours beside those that it
-// mirrors already.
+// union is the databases that the server shall mirror: all of the configuration
+// beside those that it mirrors already, so that one restart makes room for all.
 func (c *Clients) union(now map[string]azure.Parameter) []string {
 	var out []string
 	for name := range strings.SplitSeq(now[mirrorDatabases].Value, ",") {
@@ -99,8 +99,13 @@ func (c *Clients) union(now map[string]azure.Parameter) []string {
 			out = append(out, name)
 		}
 	}
-	if c.Config.Mode == config.Native && !slices.Contains(out, c.Config.Server.Database) {
-		out = append(out, c.Config.Server.Database)
+	if c.Config.Mode != config.Native {
+		return out
+	}
+	for _, name := range c.Config.Databases {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
 	}
 	return out
 }
@@ -121,21 +126,20 @@ func (s parametersStep) checkElsewhere(ctx context.Context, f *Facts) (Finding, 
 	if self.WALLevel == "logical" {
 		return asWanted("wal_level=logical"), nil
 	}
-	return blocked("WALLevel", "wal_level is "+self.WALLevel, walLevelSwitch(f.Host)), nil
+	return s.walLevel(ctx, f, session)
 }
 
-// walLevelSwitch is how a provider sets wal_level, known by its host names.
-func walLevelSwitch(host string) string {
-	for _, p := range []struct{ suffix, command string }{
-		{".rds.amazonaws.com", "aws rds modify-db-parameter-group --db-parameter-group-name GROUP --parameters ParameterName=rds.logical_replication,ParameterValue=1,ApplyMethod=pending-reboot"},
-		{".neon.tech", "turn on Logical Replication in the Neon project's settings"},
-		{".supabase.co", "supabase --experimental postgres-config update --config wal_level=logical"},
-	} {
-		if strings.HasSuffix(host, p.suffix) {
-			return p.command
-		}
+// walLevel is how it is set where this server runs.
+func (s parametersStep) walLevel(ctx context.Context, f *Facts, session *admin.Session) (Finding, error) {
+	settings, err := session.ProviderSettings(ctx)
+	if err != nil {
+		return Finding{}, err
 	}
-	return fmt.Sprintf("psql -h %s -c \"ALTER SYSTEM SET wal_level = 'logical'\", then restart (Cloud SQL: the flag cloudsql.logical_decoding)", host)
+	name, next := providerOf(f.Host, settings)
+	if name == "" {
+		return blocked("WALLevel", "wal_level isn't logical", s.psql(f, "ALTER SYSTEM SET wal_level = 'logical'")), nil
+	}
+	return blocked("WALLevel", "wal_level isn't logical; "+name+" has a switch of its own for it", next), nil
 }
 
 func number(s string) int {

@@ -15,16 +15,26 @@ type prerequisitesStep struct{ *Clients }
 func (prerequisitesStep) Name() string { return "prerequisites" }
 
 func (s prerequisitesStep) Check(ctx context.Context, f *Facts) (Finding, error) {
-	if step := f.waitsFor("workspace", "admin-login", "identity", "parameters", "restart", "enable", "role", "grants"); step != "" {
+	if step := f.waitsFor("admin-login", "identity", "parameters", "restart", "enable", "role", "grants"); step != "" {
 		return after(step), nil
+	}
+	if s.Config.Role.SignIn == "entra" {
+		found := asWanted("not asked: the checker judges who asks, and nobody of ours can sign in as an Entra role")
+		return found, nil
 	}
 	session, err := s.asRole(ctx, f)
 	if err != nil {
 		return Finding{}, err
 	}
 	missing, err := session.Prerequisites(ctx)
+	if admin.IsUnknownFunction(err) || admin.IsForbidden(err) {
+		return blocked("EnableUnknown", err.Error(), s.serverPage("fabricMirroring")), nil
+	}
 	if err != nil {
 		return Finding{}, err
+	}
+	if f.pending["workspace"] && len(missing) > 0 {
+		return after("workspace"), nil // only there is said whose publication it is
 	}
 	if missing, err = s.withoutOurs(ctx, missing); err != nil {
 		return Finding{}, err
@@ -36,7 +46,7 @@ func (s prerequisitesStep) Check(ctx context.Context, f *Facts) (Finding, error)
 	if missing[0].Code == limitReached {
 		code = "AlreadyMirrored"
 	}
-	return blocked(code, said(missing), remedy(missing[0])), nil
+	return blocked(code, said(missing), s.remedy(f, missing[0])), nil
 }
 
 func (prerequisitesStep) Apply(context.Context, *Facts) error { return nil }
@@ -71,16 +81,16 @@ func said(missing []admin.Verdict) string {
 }
 
 // remedy is the next thing to type for each of the checker's words.
-func remedy(v admin.Verdict) string {
+func (s prerequisitesStep) remedy(f *Facts, v admin.Verdict) string {
 	switch v.Code {
 	case "MAX_WORKER_PROCESSES_TOO_LOW":
-		return fmt.Sprintf("az postgres flexible-server parameter set --name max_worker_processes --value %v", v.Details.Required)
+		return s.az("parameter set", "--name", "max_worker_processes", "--value", fmt.Sprint(v.Details.Required))
 	case "IDENTITY_NOT_CONFIGURED":
-		return "az postgres flexible-server restart"
+		return s.az("restart")
 	case limitReached:
-		return "psql -c 'SELECT * FROM azure_cdc.list_tracked_publications()'"
+		return s.psql(f, "SELECT * FROM azure_cdc.list_tracked_publications()")
 	case "SERVER_IN_RECOVERY":
-		return "az postgres flexible-server show"
+		return s.az("show")
 	}
 	return "pgmirror apply"
 }

@@ -64,7 +64,11 @@ func (s proofStep) proved(ctx context.Context, f *Facts, t *postgres.Table, now 
 	if now.ProcessedRows > 0 {
 		return true, nil
 	}
-	role, err := s.asRole(ctx, f)
+	ask := s.asRole
+	if s.Config.Role.SignIn == "entra" {
+		ask = s.asAdmin
+	}
+	role, err := ask(ctx, f)
 	if err != nil {
 		return false, err
 	}

@@ -29,7 +29,7 @@ func (s publicationStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	}
 	todo, found, err := s.todo(ctx, f)
 	if err == nil && len(todo) > 0 {
-		if found, ok, err := s.powerless(ctx, session, f.Picked); err != nil || !ok {
+		if found, ok, err := s.powerless(ctx, f, session, f.Picked); err != nil || !ok {
 			return found, err
 		}
 	}
@@ -55,6 +55,12 @@ func (s publicationStep) Apply(ctx context.Context, f *Facts) error {
 	return session.Run(ctx, todo...)
 }
 
+// Script is what Apply would run.
+func (s publicationStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
+	out, _, err := s.todo(ctx, f)
+	return out, err
+}
+
 // todo computes what is missing in both publications.
 func (s publicationStep) todo(ctx context.Context, f *Facts) ([]admin.Statement, Finding, error) {
 	session, err := s.asAdmin(ctx, f)
@@ -72,18 +78,18 @@ func (s publicationStep) todo(ctx context.Context, f *Facts) ([]admin.Statement,
 		}
 	}
 	found := asWanted(s.Config.Publication())
-	first, err := s.one(ctx, session, &found, s.Config.Publication(), false, with)
+	first, err := s.one(ctx, f, session, &found, s.Config.Publication(), false, with)
 	if err != nil {
 		return nil, found, err
 	}
-	second, err := s.one(ctx, session, &found, s.Config.InsertOnlyPublication(), true, without)
+	second, err := s.one(ctx, f, session, &found, s.Config.InsertOnlyPublication(), true, without)
 	return append(first, second...), found, err
 }
 
 // keyed reports whether updates of a table can be mirrored.
 func keyed(t *postgres.Table) bool { return len(t.Key) > 0 && t.ReplicaIdentity != 'n' }
 
-func (s publicationStep) one(ctx context.Context, session *admin.Session, found *Finding, name string, insertOnly bool, tables []admin.Member) ([]admin.Statement, error) {
+func (s publicationStep) one(ctx context.Context, f *Facts, session *admin.Session, found *Finding, name string, insertOnly bool, tables []admin.Member) ([]admin.Statement, error) {
 	p, exists, err := session.Publication(ctx, name)
 	switch {
 	case err != nil:
@@ -93,7 +99,7 @@ func (s publicationStep) one(ctx context.Context, session *admin.Session, found 
 	case !exists:
 		return session.CreatePublication(ctx, name, insertOnly, tables)
 	case p.AllTables:
-		*found = blocked("PublicationForAll", name, "psql -c 'DROP PUBLICATION \""+name+"\"' "+s.Config.Server.Database)
+		*found = blocked("PublicationForAll", name, s.psql(f, "DROP PUBLICATION \""+name+"\""))
 		return nil, nil
 	}
 	missing := slices.DeleteFunc(slices.Clone(tables), func(m admin.Member) bool { return slices.Contains(p.Tables, m.String()) })

@@ -43,7 +43,7 @@ func (s readGrantsStep) able(ctx context.Context, f *Facts) (Finding, bool, erro
 	if err != nil {
 		return Finding{}, false, err
 	}
-	return s.powerless(ctx, session, missing)
+	return s.powerless(ctx, f, session, missing)
 }
 
 func (s readGrantsStep) Apply(ctx context.Context, f *Facts) error {
@@ -56,6 +56,12 @@ func (s readGrantsStep) Apply(ctx context.Context, f *Facts) error {
 		return err
 	}
 	return session.Run(ctx, missing...)
+}
+
+// Script is what Apply would run.
+func (s readGrantsStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
+	out, _, err := s.missing(ctx, f)
+	return out, err
 }
 
 func (s readGrantsStep) missing(ctx context.Context, f *Facts) ([]admin.Statement, []Note, error) {

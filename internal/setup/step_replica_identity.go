@@ -43,6 +43,12 @@ func (s replicaIdentityStep) Apply(ctx context.Context, f *Facts) error {
 	return session.Run(ctx, offers...)
 }
 
+// Script is what Apply would run.
+func (s replicaIdentityStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
+	out, _, err := s.offers(ctx, f)
+	return out, err
+}
+
 // offers are the statements that would give keyless tables a replica identity.
 func (s replicaIdentityStep) offers(ctx context.Context, f *Facts) ([]admin.Statement, []Note, error) {
 	session, err := s.asAdmin(ctx, f)

@@ -23,6 +23,9 @@ func (s roleStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
+	if s.Config.Role.SignIn == "entra" {
+		return s.checkEntra(ctx, f, session)
+	}
 	want := s.wanted()
 	have, exists, err := session.Role(ctx, want.Name)
 	if err != nil {
@@ -67,29 +70,57 @@ func (s roleStep) beforeSecret(f *Facts) string { return f.waitsFor("role-secret
 // Apply sets the password only where Check found that it has to be: a new role,
 // or one whose reset was consented to.
 func (s roleStep) Apply(ctx context.Context, f *Facts) error {
-	if f.rolePassword == "" {
+	if f.rolePassword == "" && s.Config.Role.SignIn != "entra" {
 		return errors.New("the role's password isn't known")
+	}
+	verifier, err := s.verifier(f)
+	if err != nil {
+		return err
+	}
+	todo, err := s.statements(ctx, f, admin.Verified(verifier))
+	if err != nil {
+		return err
 	}
 	session, err := s.asAdmin(ctx, f)
 	if err != nil {
 		return err
 	}
+	return session.Run(ctx, todo...)
+}
+
+// Script is what Apply would run, with the password as a variable of psql.
+func (s roleStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
+	return s.statements(ctx, f, admin.PasswordVariable)
+}
+
+func (s roleStep) statements(ctx context.Context, f *Facts, password admin.Password) ([]admin.Statement, error) {
+	session, err := s.asAdmin(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if s.Config.Role.SignIn == "entra" {
+		return s.entraStatements(ctx, session)
+	}
 	want := s.wanted()
 	have, exists, err := session.Role(ctx, want.Name)
-	if err != nil {
-		return err
+	switch missing := have.Missing(want); {
+	case err != nil:
+		return nil, err
+	case !exists:
+		return []admin.Statement{admin.CreateRole(want, password)}, nil
+	case len(missing) > 0:
+		return []admin.Statement{admin.AddAttributes(want.Name, missing)}, nil
 	}
-	verifier, err := admin.Verifier(string(f.rolePassword))
-	if err != nil {
-		return err
+	return []admin.Statement{admin.SetPassword(want.Name, password)}, nil
+}
+
+// verifier is what the server keeps of the password: SCRAM unless md5 is asked
+// for.
+func (s roleStep) verifier(f *Facts) (string, error) {
+	if s.Config.Role.SignIn == "md5" {
+		return admin.MD5(string(f.rolePassword), s.Config.Role.Name), nil
 	}
-	if !exists {
-		return session.Run(ctx, admin.CreateRole(want, verifier))
-	}
-	if missing := have.Missing(want); len(missing) > 0 {
-		return session.Run(ctx, admin.AddAttributes(want.Name, missing))
-	}
-	return session.Run(ctx, admin.SetPassword(want.Name, verifier))
+	return admin.Verifier(string(f.rolePassword))
 }
 
 // wanted is the role as the mode and the profile ask for it. Today's users have

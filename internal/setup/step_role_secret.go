@@ -3,7 +3,6 @@ package setup
 import (
 	"context"
 	"crypto/rand"
-	"net/url"
 	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/config"
@@ -17,13 +16,16 @@ func (roleSecretStep) Name() string { return "role-secret" }
 
 func (s roleSecretStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	f.rolePassword = ""
+	if s.Config.Role.SignIn == "entra" {
+		return asWanted("not needed: the role signs in by Entra"), nil
+	}
 	if s.Vault == nil {
-		return s.fromEnvironment(f), nil
+		return s.fromEnvironment(ctx, f)
 	}
 	name := s.Config.Role.Secret
 	value, ok, err := s.Vault.Secret(ctx, name)
 	if err != nil {
-		return vaultFault(err)
+		return s.vaultFault(err)
 	}
 	if ok {
 		f.rolePassword = secret(value)
@@ -59,15 +61,19 @@ func (s roleSecretStep) missing(ctx context.Context, f *Facts) (Finding, error) 
 		return found, nil
 	}
 	return blocked("RoleSecretMissing", "role "+s.Config.Role.Name+" exists, and the vault has no secret "+name,
-		"az keyvault secret set --vault-name "+vaultName(s.Config.Vault)+" --name "+name+" --file PATH"), nil
+		s.setSecret(name)), nil
 }
 
-func (s roleSecretStep) fromEnvironment(f *Facts) Finding {
+func (s roleSecretStep) fromEnvironment(ctx context.Context, f *Facts) (Finding, error) {
 	if s.Config.Role.Password == "" {
-		return blocked("NoSecretStore", "no vault, and POSTGRES_MIRROR_CONNECTION_PASSWORD isn't set", "export POSTGRES_MIRROR_CONNECTION_PASSWORD")
+		return blocked("NoSecretStore", "no vault, and POSTGRES_MIRROR_CONNECTION_PASSWORD isn't set", "read -rs POSTGRES_MIRROR_CONNECTION_PASSWORD && export POSTGRES_MIRROR_CONNECTION_PASSWORD"), nil
 	}
-	f.rolePassword = secret(s.Config.Role.Password)
-	return asWanted("in the environment")
+	value, found, err := s.resolve(ctx, s.Config.Role.Password)
+	if err != nil || found.Action == Blocked {
+		return found, err
+	}
+	f.rolePassword = secret(value)
+	return asWanted("in the environment"), nil
 }
 
 // Apply recovers a deleted secret, or writes a new password. A crash after it
@@ -83,13 +89,3 @@ func (s roleSecretStep) Apply(ctx context.Context, _ *Facts) error {
 // newPassword has 200 random bits, and a character of every class that a policy
 // may ask for.
 func newPassword() string { return rand.Text() + strings.ToLower(rand.Text()[:14]) + "-9" }
-
-// vaultName is the vault's name in its address.
-func vaultName(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.Hostname() == "" {
-		return "VAULT"
-	}
-	name, _, _ := strings.Cut(u.Hostname(), ".")
-	return name
-}

@@ -42,6 +42,31 @@ func (s seedStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	return found, nil
 }
 
+// applyAsAdmin is for a role that nobody of ours can sign in as. Giving the table
+// away takes membership in the role, for a moment.
+func (s seedStep) applyAsAdmin(ctx context.Context, f *Facts) error {
+	schema, table := s.Config.Mirror.DefaultSchema, s.Config.Seed.Table
+	session, err := s.asAdmin(ctx, f)
+	if err != nil {
+		return err
+	}
+	seed, err := session.Seed(ctx, schema, table)
+	if err != nil {
+		return err
+	}
+	if !seed.Exists {
+		if err := session.Run(ctx, admin.CreateSeed(schema, table)...); err != nil {
+			return err
+		}
+		seed.Owner = s.Config.Admin.User
+	}
+	move, err := session.TakeOver(ctx, schema, table, seed.Owner, s.Config.Role.Name)
+	if err != nil {
+		return err
+	}
+	return session.Run(ctx, move...)
+}
+
 // reader is the role when it can sign in: only it surely may look into the table.
 func (s seedStep) reader(ctx context.Context, f *Facts) (*admin.Session, error) {
 	if f.RoleSignsIn {
@@ -50,8 +75,30 @@ func (s seedStep) reader(ctx context.Context, f *Facts) (*admin.Session, error) 
 	return s.asAdmin(ctx, f)
 }
 
+// Script makes the table as the DBA who runs it, and gives it away.
+func (s seedStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
+	schema, table := s.Config.Mirror.DefaultSchema, s.Config.Seed.Table
+	session, err := s.asAdmin(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := session.Seed(ctx, schema, table)
+	switch {
+	case err != nil:
+		return nil, err
+	case !seed.Exists:
+		return append(admin.CreateSeed(schema, table), admin.GiveSeed(schema, table, s.Config.Role.Name)), nil
+	case seed.Owner == s.Config.Role.Name:
+		return []admin.Statement{admin.FillSeed(schema, table)}, nil
+	}
+	return session.TakeOver(ctx, schema, table, seed.Owner, s.Config.Role.Name)
+}
+
 func (s seedStep) Apply(ctx context.Context, f *Facts) error {
 	schema, table := s.Config.Mirror.DefaultSchema, s.Config.Seed.Table
+	if s.Config.Role.SignIn == "entra" {
+		return s.applyAsAdmin(ctx, f)
+	}
 	role, err := s.asRole(ctx, f)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func (s serverStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	id := s.Config.Server.ID
 	switch {
 	case azure.IsNotFound(err):
-		return blocked("ServerNotFound", id, "az postgres flexible-server list --query '[].id'"), nil
+		return blocked("ServerNotFound", id, "az postgres flexible-server list --query '[].id' -o tsv"), nil
 	case azure.Forbidden(err) != azure.NotForbidden:
 		return blocked("ServerForbidden", id, "az role assignment list --scope "+id), nil
 	case isUnreachable(err):
@@ -36,8 +36,7 @@ func (s serverStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if f.Host == "" {
 		f.Host = info.Host
 	}
-	s.Config.Server.Host = f.Host // the connection's name and path are made of it
-	if g, refused := gate(info, s.Config.Mode); refused {
+	if g, refused := s.gate(info); refused {
 		return g, nil
 	}
 	return asWanted(fmt.Sprintf("PostgreSQL %d, %s, %s", info.Version, info.Tier, info.State)), nil
@@ -46,9 +45,8 @@ func (s serverStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 func (serverStep) Apply(context.Context, *Facts) error { return nil }
 
 // gate refuses servers that Fabric refuses.
-func gate(i azure.Info, mode config.Mode) (Finding, bool) {
-	native := mode == config.Native
-	show := "az postgres flexible-server show --name " + i.Name
+func (s serverStep) gate(i azure.Info) (Finding, bool) {
+	native := s.Config.Mode == config.Native
 	for _, g := range []struct {
 		refused    bool
 		code, have string
@@ -62,7 +60,11 @@ func gate(i azure.Info, mode config.Mode) (Finding, bool) {
 		{stopped(i.State), "ServerNotReady", i.State},
 	} {
 		if g.refused {
-			return blocked(g.code, g.have, show), true
+			next := s.az("show")
+			if g.code == "ServerNotReady" && i.State == "Stopped" {
+				next = s.az("start")
+			}
+			return blocked(g.code, g.have, next), true
 		}
 	}
 	return Finding{}, false

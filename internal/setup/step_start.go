@@ -31,7 +31,7 @@ func (s startStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	case "Stopped":
 		return s.stopped(f), nil
 	case "Paused":
-		return blocked("MirrorPaused", or(now.Error, now.Status), "fab start .capacities/NAME.Capacity"), nil
+		return blocked("MirrorPaused", or(now.Error, now.Status), s.workspacePage()), nil
 	}
 	// A new item needs about a minute; in a plan it is only waited for.
 	return Finding{Action: Wait, Reason: now.Status, Have: or(now.Error, now.Status), Want: "Running"}, nil

@@ -25,7 +25,7 @@ func (s tablesStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return Finding{}, err
 	}
 	if missing := s.unmatched(f); len(missing) > 0 {
-		return blocked("TableNotFound", strings.Join(missing, ", "), "psql -c '\\dt *.*' "+s.Config.Server.Database), nil
+		return blocked("TableNotFound", strings.Join(missing, ", "), s.psql(f, "\\dt *.*")), nil
 	}
 	found := asWanted(fmt.Sprintf("%d of %d tables", len(f.Picked), len(f.Tables)))
 	if f.Listed && len(f.Picked) == 0 {

@@ -12,18 +12,23 @@ type workspaceStep struct{ *Clients }
 
 func (workspaceStep) Name() string { return "workspace" }
 
-func (s workspaceStep) Check(ctx context.Context, _ *Facts) (Finding, error) {
+func (s workspaceStep) Check(ctx context.Context, f *Facts) (Finding, error) {
+	if s.Config.Workspace == "" {
+		return blocked("WorkspaceMissing", "no workspace is configured", "pgmirror apply --until prepare"), nil
+	}
 	id := s.Config.Workspace
 	w, err := s.Fabric.Workspace(ctx, id)
 	switch {
+	case f.IfReady && fabric.IsSignInNeeded(err):
+		return blocked("SignInNeeded", "nobody is signed in to Fabric", "az login"), nil
 	case fabric.IsNotFound(err):
-		return blocked("WorkspaceNotFound", id, "fab ls -l"), nil
+		return blocked("WorkspaceNotFound", id, s.workspacePage()), nil
 	case fabric.IsForbidden(err):
-		return blocked("WorkspaceForbidden", id, "fab ls -l"), nil
+		return blocked("WorkspaceForbidden", id, s.workspacePage()), nil
 	case err != nil:
 		return Finding{}, err
 	case w.CapacityID == "":
-		return blocked("WorkspaceNoCapacity", w.Name, "fab assign .capacities/NAME.Capacity -W \""+w.Name+".Workspace\""), nil
+		return blocked("WorkspaceNoCapacity", w.Name, s.workspacePage()), nil
 	}
 	return asWanted(w.Name), nil
 }

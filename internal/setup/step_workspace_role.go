@@ -22,7 +22,7 @@ func (s workspaceRoleStep) Check(ctx context.Context, f *Facts) (Finding, error)
 	}
 	all, err := s.Fabric.WorkspaceRoles(ctx, s.Config.Workspace)
 	if fabric.IsForbidden(err) {
-		return blocked("WorkspaceForbidden", "the workspace's roles can't be read", "fab acl get"), nil
+		return blocked("WorkspaceForbidden", "the workspace's roles can't be read", s.workspacePage()), nil
 	}
 	if err != nil {
 		return Finding{}, err

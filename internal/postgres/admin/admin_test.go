@@ -34,9 +34,9 @@ func TestVerifierSignsIn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		set := admin.SetPassword("r_scram", v)
+		set := admin.SetPassword("r_scram", admin.Verified(v))
 		if i == 0 {
-			set = admin.CreateRole(admin.Role{Name: "r_scram", Login: true}, v)
+			set = admin.CreateRole(admin.Role{Name: "r_scram", Login: true}, admin.Verified(v))
 		}
 		if err := s.Run(t.Context(), set); err != nil {
 			t.Fatal(err)

@@ -8,25 +8,27 @@ import (
 	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
-// Member gives a role membership in a group, unless it is a member already;
-// exists is false when there is no such group yet.
-func (s *Session) Member(ctx context.Context, group, role string) (missing []Statement, exists bool, err error) {
-	have, err := many[bool](ctx, s, `SELECT EXISTS (SELECT FROM pg_catalog.pg_auth_members m
-		WHERE m.roleid = g.oid AND m.member = r.oid) FROM pg_catalog.pg_roles g, pg_catalog.pg_roles r WHERE g.rolname = $1 AND r.rolname = $2`, group, role)
+// Rights of a role that isn't there yet are all missing: none of these fails
+// because of that.
+
+// Member gives a role membership in a group, unless it is a member already.
+func (s *Session) Member(ctx context.Context, group, role string) ([]Statement, error) {
+	has, err := one[bool](ctx, s, `SELECT EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+		JOIN pg_catalog.pg_roles r ON r.oid = m.member WHERE g.rolname = $1 AND r.rolname = $2)`, group, role)
 	if err != nil {
-		return nil, false, fmt.Errorf("read the members of %s: %w", group, err)
+		return nil, fmt.Errorf("read the members of %s: %w", group, err)
 	}
-	if len(have) == 0 || have[0] {
-		return nil, len(have) > 0, nil
+	if has {
+		return nil, nil
 	}
-	return []Statement{{"grant " + group, "GRANT " + ident(group) + " TO " + ident(role)}}, true, nil
+	return []Statement{{"grant " + group, "GRANT " + ident(group) + " TO " + ident(role)}}, nil
 }
 
 // CreateOnDatabase lets a role create schemas and publications in the database
 // of the session.
 func (s *Session) CreateOnDatabase(ctx context.Context, role string) ([]Statement, error) {
-	rows, err := s.conn.Query(ctx, `SELECT datname::text, pg_catalog.pg_get_userbyid(datdba)::text, pg_catalog.has_database_privilege($1, oid, 'CREATE')
-		FROM pg_catalog.pg_database WHERE datname = current_database()`, role)
+	rows, err := s.conn.Query(ctx, `SELECT datname::text, pg_catalog.pg_get_userbyid(datdba)::text, coalesce((SELECT pg_catalog.has_database_privilege(r.oid, d.oid, 'CREATE')
+		FROM pg_catalog.pg_roles r WHERE r.rolname = $1), false) FROM pg_catalog.pg_database d WHERE datname = current_database()`, role)
 	if err != nil {
 		return nil, fmt.Errorf("read the rights on the database: %w", err)
 	}
@@ -46,7 +48,7 @@ func (s *Session) CreateOnDatabase(ctx context.Context, role string) ([]Statemen
 func (s *Session) OnSchema(ctx context.Context, schema, role string, rights ...string) ([]Statement, error) {
 	var missing []Statement
 	for _, right := range rights {
-		has, err := one[bool](ctx, s, `SELECT pg_catalog.has_schema_privilege($1, $2::regnamespace, $3)`, role, ident(schema), right)
+		has, err := one[bool](ctx, s, `SELECT coalesce((SELECT pg_catalog.has_schema_privilege(r.oid, $2::regnamespace, $3) FROM pg_catalog.pg_roles r WHERE r.rolname = $1), false)`, role, ident(schema), right)
 		if err != nil {
 			return nil, fmt.Errorf("read the rights on schema %s: %w", schema, err)
 		}
@@ -87,8 +89,8 @@ func (s *Session) DefaultRights(ctx context.Context, owner, schema, role, rights
 		probe = "INSERT"
 	}
 	has, err := one[bool](ctx, s, `SELECT EXISTS (SELECT FROM pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
-		WHERE d.defaclrole = $1::regrole AND d.defaclnamespace = $2::regnamespace AND d.defaclobjtype = 'r' AND a.grantee = $3::regrole AND a.privilege_type = $4)`,
-		ident(owner), ident(schema), ident(role), probe)
+		WHERE d.defaclrole = $1::regrole AND d.defaclnamespace = $2::regnamespace AND d.defaclobjtype = 'r' AND a.grantee = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = $3) AND a.privilege_type = $4)`,
+		ident(owner), ident(schema), role, probe)
 	if err != nil {
 		return nil, false, fmt.Errorf("read the default rights in schema %s: %w", schema, err)
 	}

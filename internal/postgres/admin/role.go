@@ -55,10 +55,20 @@ func (r Role) Missing(want Role) []string {
 	return out
 }
 
-// CreateRole makes a role that signs in with the password of a verifier.
-func CreateRole(want Role, verifier string) Statement {
+// Password is how a statement names a password: as the literal of a verifier, or
+// as a variable of psql.
+type Password string
+
+// Verified is the literal of a verifier.
+func Verified(verifier string) Password { return Password(literal(verifier)) }
+
+// PasswordVariable is what a DBA's psql puts in: no script holds the password.
+const PasswordVariable Password = ":'role_password'"
+
+// CreateRole makes a role that signs in with a password.
+func CreateRole(want Role, password Password) Statement {
 	return Statement{"create role " + want.Name,
-		"CREATE ROLE " + ident(want.Name) + " " + strings.Join(Role{}.Missing(want), " ") + " PASSWORD " + literal(verifier)}
+		"CREATE ROLE " + ident(want.Name) + " " + strings.Join(Role{}.Missing(want), " ") + " PASSWORD " + string(password)}
 }
 
 // AddAttributes gives an existing role what it lacks.
@@ -66,9 +76,9 @@ func AddAttributes(name string, missing []string) Statement {
 	return Statement{"alter role " + name, "ALTER ROLE " + ident(name) + " " + strings.Join(missing, " ")}
 }
 
-// SetPassword gives a role the password of a verifier.
-func SetPassword(name, verifier string) Statement {
-	return Statement{"set the password of role " + name, "ALTER ROLE " + ident(name) + " PASSWORD " + literal(verifier)}
+// SetPassword gives a role a password.
+func SetPassword(name string, password Password) Statement {
+	return Statement{"set the password of role " + name, "ALTER ROLE " + ident(name) + " PASSWORD " + string(password)}
 }
 
 // literal quotes a text for SQL, whatever standard_conforming_strings says.

@@ -2,10 +2,12 @@ package admin
 
 import (
 	"crypto/hmac"
+	"crypto/md5"
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 
 	"golang.org/x/text/secure/precis"
@@ -21,6 +23,13 @@ func Verifier(password string) (string, error) {
 	salt := make([]byte, 16)
 	rand.Read(salt) // it never fails: the runtime ends the process instead
 	return verifier(password, salt, scramIterations)
+}
+
+// MD5 is what PostgreSQL keeps of a password under md5, which it deprecates. It
+// too keeps the password out of statements and logs.
+func MD5(password, role string) string {
+	sum := md5.Sum([]byte(password + role))
+	return "md5" + hex.EncodeToString(sum[:])
 }
 
 func verifier(password string, salt []byte, iterations int) (string, error) {

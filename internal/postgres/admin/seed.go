@@ -37,6 +37,11 @@ func CreateSeed(schema, table string) []Statement {
 		" (id bigserial PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now())"}, FillSeed(schema, table)}
 }
 
+// GiveSeed gives the seed table to the role, where somebody else made it.
+func GiveSeed(schema, table, role string) Statement {
+	return Statement{"give the seed table to " + role, "ALTER TABLE " + ident(schema, table) + " OWNER TO " + ident(role)}
+}
+
 // FillSeed gives the seed table a row when it has none.
 func FillSeed(schema, table string) Statement {
 	t := ident(schema, table)

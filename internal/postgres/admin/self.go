@@ -32,6 +32,12 @@ func (s *Session) Self(ctx context.Context) (Self, error) {
 	return self, nil
 }
 
+// ProviderSettings are the names of settings that only one provider has.
+func (s *Session) ProviderSettings(ctx context.Context) (string, error) {
+	names, err := one[string](ctx, s, `SELECT coalesce(string_agg(name, ' '), '') FROM pg_catalog.pg_settings WHERE name LIKE 'cloudsql.%' OR name LIKE 'rds.%' OR name LIKE 'neon.%'`)
+	return names, wrap("read the provider's settings", err)
+}
+
 // lent is what makes the session act with another role's rights, and what takes
 // that back.
 type lent struct{ before, after []Statement }
@@ -40,8 +46,8 @@ type lent struct{ before, after []Statement }
 // role.
 func (s *Session) CanAct(ctx context.Context, role string) (bool, error) {
 	self, err := s.Self(ctx)
-	if err != nil || self.Super {
-		return self.Super, err
+	if err != nil || self.Super || s.direct {
+		return err == nil, err
 	}
 	has, err := s.hasRights(ctx, self, role)
 	if err != nil || has {
@@ -59,7 +65,7 @@ func (s *Session) CanAct(ctx context.Context, role string) (bool, error) {
 // has to be, or be able to be, the old one and the new one.
 func (s *Session) lend(ctx context.Context, role string) (lent, error) {
 	self, err := s.Self(ctx)
-	if err != nil || self.Super || self.User == role {
+	if err != nil || s.direct || self.Super || self.User == role {
 		return lent{}, err
 	}
 	has, err := s.hasRights(ctx, self, role)

@@ -27,8 +27,9 @@ type Cut func(what string, do func() error) error
 // Session is an open session of the administrator or of the role. It is not for
 // several goroutines.
 type Session struct {
-	conn *pgx.Conn
-	cut  Cut
+	conn   *pgx.Conn
+	cut    Cut
+	direct bool // statements presume the rights that they need
 }
 
 // NewSession works on conn; cut may be nil.
@@ -36,8 +37,12 @@ func NewSession(conn *pgx.Conn, cut Cut) *Session {
 	if cut == nil {
 		cut = func(_ string, do func() error) error { return do() }
 	}
-	return &Session{conn, cut}
+	return &Session{conn: conn, cut: cut}
 }
+
+// Direct computes statements for somebody who has every right that they need: a
+// DBA who runs them by hand.
+func (s *Session) Direct() *Session { return &Session{s.conn, s.cut, true} }
 
 // Query reads; with it a Session is a postgres.Querier.
 func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
@@ -130,5 +135,8 @@ func IsStarting(err error) bool { s := SQLState(err); return s == "57P03" || s =
 
 // IsForbidden reports whether a right is missing.
 func IsForbidden(err error) bool { return SQLState(err) == "42501" }
+
+// IsUnknownFunction reports whether a function or its schema isn't there.
+func IsUnknownFunction(err error) bool { s := SQLState(err); return s == "42883" || s == "3F000" }
 
 func isLockTimeout(err error) bool { return SQLState(err) == "55P03" }

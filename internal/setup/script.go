@@ -1,0 +1,44 @@
+package setup
+
+import (
+	"context"
+
+	"github.com/pgmirror/pgmirror/internal/postgres/admin"
+)
+
+// Part is what one step would run in SQL. A step that has nothing to say in SQL
+// has no statements: it is done elsewhere.
+type Part struct {
+	Finding    Finding
+	SQL        bool // the step works in SQL
+	Statements []admin.Statement
+}
+
+// scripter is a step that works in SQL.
+type scripter interface {
+	Script(context.Context, *Facts) ([]admin.Statement, error)
+}
+
+// Script is what a DBA would run instead of apply, after Plan has filled facts.
+// It reads only, and presumes a DBA with the rights: nobody is made a member of
+// anything. It fails when the database can't be looked into.
+func (c *Clients) Script(ctx context.Context, steps []Step, facts *Facts, plan []Finding) ([]Part, error) {
+	c.script = true
+	defer func() { c.script = false }()
+	var parts []Part
+	for i, f := range plan {
+		if f.Action == None {
+			continue
+		}
+		p := Part{Finding: f}
+		if s, ok := steps[i].(scripter); ok {
+			p.SQL = true
+			var err error
+			if p.Statements, err = s.Script(ctx, facts); err != nil {
+				return nil, &StepError{f.Step, "script", err}
+			}
+		}
+		parts = append(parts, p)
+	}
+	return parts, nil
+}
