@@ -77,9 +77,9 @@ func (e Endpoint) Connect(ctx context.Context, settings ...Setting) (*pgx.Conn, 
 }
 
 // ConnectReplication opens a session that takes replication commands, with the
-// same pinned settings.
-func (e Endpoint) ConnectReplication(ctx context.Context) (*pgconn.PgConn, error) {
-	cfg, err := e.config([]Setting{{"replication", "database"}})
+// same pinned settings and then the given ones.
+func (e Endpoint) ConnectReplication(ctx context.Context, settings ...Setting) (*pgconn.PgConn, error) {
+	cfg, err := e.config(append([]Setting{{"replication", "database"}}, settings...))
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,14 @@ type StreamOptions struct {
 	Publications []string
 	Start        LSN  // confirmed already; 0, or before the slot's own position: start from that
 	Binary       bool // ask for binary values where a type has them; see Decoder.Binary
+
+	// Spill takes large transactions before they commit and keeps them here; nil:
+	// they come when they have committed, and the server keeps them.
+	Spill *Spill
+	// DecodingMemory is how much the server may use for transactions that it reads
+	// (logical_decoding_work_mem, 64 kB at least); one that needs more is written
+	// to its disk, or with Spill sent. 0: as the server is set.
+	DecodingMemory int
 }
 
 // Stream reads a logical slot.
@@ -54,6 +62,8 @@ type Stream struct {
 	parser pgoutput.Parser
 	msg    pgoutput.Message
 	event  Event
+	held   *held // nil without Spill
+	ended  error // what Next has ended with
 
 	send      sync.Mutex // held while writing to the socket, and for confirmed
 	confirmed LSN
@@ -65,11 +75,16 @@ type Stream struct {
 	alive     sync.WaitGroup
 }
 
-// StartStream connects and starts to stream with protocol version 1, logical
-// messages included. It tells the server now and then, whether or not Next is
+// StartStream connects and starts to stream with protocol version 1, or 2 with
+// Spill, logical messages included. Either way whole transactions come in the
+// order of their commits. It tells the server now and then, whether or not Next is
 // called, that it lives: a stalled reader doesn't lose its connection.
 func StartStream(ctx context.Context, e Endpoint, o StreamOptions) (*Stream, error) {
-	conn, err := e.ConnectReplication(ctx)
+	var settings []Setting
+	if o.DecodingMemory > 0 {
+		settings = append(settings, Setting{"logical_decoding_work_mem", fmt.Sprintf("%dkB", max(o.DecodingMemory>>10, 64))})
+	}
+	conn, err := e.ConnectReplication(ctx, settings...)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +120,11 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, o StreamOptions) (*St
 		}
 	}
 	s := &Stream{conn: conn, confirmed: o.Start, interrupt: interrupter{conn: conn.Conn()}}
+	if o.Spill != nil {
+		if s.held, err = newHeld(*o.Spill); err != nil {
+			return nil, err
+		}
+	}
 	aliveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopAlive = stop
 	s.alive.Go(func() { s.keepAlive(aliveCtx, every) })
@@ -116,7 +136,11 @@ func startCommand(o StreamOptions) string {
 	for i, p := range o.Publications {
 		names[i] = quoteIdent(p)
 	}
-	options := []string{"proto_version '1'", "publication_names " + quoteLiteral(strings.Join(names, ",")), "messages 'true'"}
+	options := []string{"proto_version '1'"}
+	if o.Spill != nil {
+		options = []string{"proto_version '2'", "streaming 'on'"}
+	}
+	options = append(options, "publication_names "+quoteLiteral(strings.Join(names, ",")), "messages 'true'")
 	if o.Binary {
 		options = append(options, "binary 'true'")
 	}
@@ -141,39 +165,64 @@ func aliveInterval(ctx context.Context, conn *pgconn.PgConn) (time.Duration, err
 // Next waits for the next event. When ctx ends it returns ctx's error at once
 // and may be called again with another; any other error ends the stream.
 func (s *Stream) Next(ctx context.Context) (*Event, error) {
+	if s.ended != nil {
+		return nil, s.ended
+	}
 	if err := s.interrupt.watch(ctx); err != nil {
 		return nil, err
+	}
+	event, err := s.next()
+	switch ctxErr := ctx.Err(); {
+	case err == nil:
+		return event, nil
+	case ctxErr != nil && isTimeout(err):
+		return nil, ctxErr
+	}
+	s.ended = fmt.Errorf("read the stream: %w", err)
+	return nil, s.ended
+}
+
+func (s *Stream) next() (*Event, error) {
+	if s.held != nil && s.held.replay.tx != nil {
+		return &s.event, s.held.next(&s.msg)
 	}
 	for {
 		msg, err := s.conn.ReceiveMessage(context.Background())
 		if err != nil {
-			if ctxErr := ctx.Err(); ctxErr != nil && isTimeout(err) {
-				return nil, ctxErr
-			}
-			return nil, fmt.Errorf("read the stream: %w", err)
+			return nil, err
 		}
 		switch m := msg.(type) {
 		case *pgproto3.CopyData:
-			return s.read(m.Data)
+			if event, err := s.read(m.Data); event != nil || err != nil {
+				return event, err
+			}
 		case *pgproto3.ErrorResponse:
-			return nil, fmt.Errorf("read the stream: %w", pgconn.ErrorResponseToPgError(m))
+			return nil, pgconn.ErrorResponseToPgError(m)
 		case *pgproto3.CopyDone, *pgproto3.CommandComplete:
-			return nil, fmt.Errorf("read the stream: %w", ErrStreamEnded)
+			return nil, ErrStreamEnded
 		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus, *pgproto3.NotificationResponse:
 		default:
-			return nil, fmt.Errorf("read the stream: unexpected %T", msg)
+			return nil, fmt.Errorf("unexpected %T", msg)
 		}
 	}
 }
 
 // read takes a message of the streaming replication protocol apart
-// (https://www.postgresql.org/docs/current/protocol-replication.html).
+// (https://www.postgresql.org/docs/current/protocol-replication.html). There is
+// no event for a message that is kept for later.
 func (s *Stream) read(data []byte) (*Event, error) {
 	switch {
-	case len(data) >= 25 && data[0] == 'w':
+	case len(data) > 25 && data[0] == 'w':
 		s.event = Event{Kind: EventMessage, WALEnd: LSN(binary.BigEndian.Uint64(data[1:])), ServerTime: serverTime(data[17:]), Msg: &s.msg}
+		if s.held != nil && s.held.block != nil && data[25] != pgoutput.StreamStop {
+			s.held.keep(data[25:])
+			return nil, nil
+		}
 		if err := s.parser.Parse(data[25:], &s.msg); err != nil {
-			return nil, fmt.Errorf("read the stream at %s: %w", s.event.WALEnd, err)
+			return nil, fmt.Errorf("at %s: %w", s.event.WALEnd, err)
+		}
+		if s.held != nil {
+			return s.streamed()
 		}
 		return &s.event, nil
 	case len(data) == 18 && data[0] == 'k':
@@ -185,7 +234,28 @@ func (s *Stream) read(data []byte) (*Event, error) {
 		}
 		return &s.event, nil
 	}
-	return nil, fmt.Errorf("read the stream: malformed message of %d bytes", len(data))
+	return nil, fmt.Errorf("malformed message of %d bytes", len(data))
+}
+
+// streamed deals with what is around streamed blocks. A commit becomes the Begin
+// of its transaction, the rest of which Next gives after it.
+func (s *Stream) streamed() (*Event, error) {
+	switch s.msg.Kind {
+	case pgoutput.StreamStart:
+		s.held.enter(&s.msg)
+	case pgoutput.StreamStop:
+		s.held.block = nil
+	case pgoutput.StreamAbort:
+		s.held.abort(&s.msg)
+	case pgoutput.StreamCommit:
+		if err := s.held.commit(&s.msg); err != nil {
+			return nil, fmt.Errorf("at %s: %w", s.event.WALEnd, err)
+		}
+		return &s.event, nil
+	default:
+		return &s.event, nil
+	}
+	return nil, nil
 }
 
 // epochMicros is 2000-01-01 in µs since 1970-01-01.
@@ -209,6 +279,9 @@ func (s *Stream) Close(ctx context.Context) error {
 	s.interrupt.release()
 	s.stopAlive()
 	s.alive.Wait()
+	if s.held != nil {
+		s.held.close()
+	}
 	if s.conn.IsClosed() {
 		return nil
 	}

@@ -14,6 +14,10 @@ type Parser struct {
 	inStream bool
 }
 
+// Streamed is a Parser for messages of a streamed block without what is around
+// them.
+func Streamed() Parser { return Parser{inStream: true} }
+
 // Parse reads one message into m. It allocates nothing but for a Relation. After
 // an error neither m nor the Parser is of use.
 func (p *Parser) Parse(data []byte, m *Message) error {
