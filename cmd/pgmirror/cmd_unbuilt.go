@@ -8,7 +8,6 @@ var unbuilt = []struct{ use, short, instead string }{
 	{"init", "Write a pgmirror.yaml by asking", "pgmirror apply --help"},
 	{"doctor [CHECK...]", "Find out why a mirror does not work", "pgmirror plan"},
 	{"connection show", "Show what to type into Fabric's connection form", "pgmirror plan"},
-	{"tables [list|add|remove|resync|pause|resume]", "Change which tables are mirrored", "pgmirror status"},
 	{"rotate", "Change the mirror role's password everywhere", "pgmirror plan"},
 	{"leases [list|close]", "Show and take back what was opened for a short time", "pgmirror plan"},
 	{"destroy", "Take a mirror down again", "pgmirror plan"},

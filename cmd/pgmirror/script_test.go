@@ -5,11 +5,16 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 func TestMain(m *testing.M) {
@@ -33,6 +38,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"await": awaitFile,
+			"sql":   runSQL,
+			"phase": awaitPhase,
 		},
 	})
 }
@@ -45,6 +52,43 @@ func awaitFile(ts *testscript.TestScript, neg bool, args []string) {
 	err := await(context.Background(), args[0]+" appears", time.Minute, func(context.Context) (bool, error) {
 		_, err := os.Stat(ts.MkAbs(args[0]))
 		return err == nil, nil
+	})
+	ts.Check(err)
+}
+
+// runSQL runs a file as the server's administrator: `sql ENV-FILE SQL-FILE`.
+func runSQL(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sql ENV-FILE SQL-FILE")
+	}
+	ctx := context.Background()
+	env, err := config.ReadEnv(ts.MkAbs(args[0]))
+	ts.Check(err)
+	cfg, err := config.Load(ctx, config.Options{Environ: env})
+	ts.Check(err)
+	clients, err := setup.NewClients(ctx, cfg)
+	ts.Check(err)
+	defer clients.Close(ctx)
+	password, _, err := clients.Vault.Secret(ctx, cfg.Admin.Secret)
+	ts.Check(err)
+	conn, err := postgres.Endpoint{Host: cfg.Server.Host, Port: cfg.Server.Port, Database: "postgres",
+		User: cfg.Admin.User, Password: password, RootCAs: clients.Roots}.Connect(ctx)
+	ts.Check(err)
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, ts.ReadFile(args[1]))
+	ts.Check(err)
+}
+
+// awaitPhase waits until `pgmirror tables list` shows a table in a phase:
+// `phase ENV-FILE TABLE PHASE`.
+func awaitPhase(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: phase ENV-FILE TABLE PHASE")
+	}
+	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(args[1]) + ` +` + args[2])
+	err := await(context.Background(), args[1]+" is "+args[2], time.Minute, func(context.Context) (bool, error) {
+		err := ts.Exec("pgmirror", "tables", "list", "--env-file", args[0])
+		return err == nil && line.MatchString(ts.ReadFile("stdout")), err
 	})
 	ts.Check(err)
 }

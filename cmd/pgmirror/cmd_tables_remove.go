@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/mirror"
+	"github.com/pgmirror/pgmirror/internal/postgres/admin"
+)
+
+// runTablesRemove takes tables out of their publication before it asks the
+// mirror to forget them: in the other order it would join them again.
+func runTablesRemove(ctx context.Context, o tablesOptions, s streams) error {
+	m, err := openTables(ctx, o.config, s)
+	if err != nil {
+		return err
+	}
+	defer m.close(ctx)
+	a, done, err := m.asAdmin(ctx, "pgmirror tables")
+	if err != nil {
+		return err
+	}
+	defer done()
+	before, err := m.states(ctx)
+	if err != nil {
+		return err
+	}
+	todo, err := m.leaving(ctx, a, o.names, before)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		showSQL(s, todo)
+		return nil
+	}
+	if err := a.Run(ctx, todo...); err != nil {
+		return setupFailure(err)
+	}
+	for _, name := range o.names {
+		if err := m.ask(ctx, mirror.Forget, name); errors.Is(err, mirror.ErrNoTable) {
+			s.say("%s is out of the publication; the mirror had nothing of it", name)
+		} else if err != nil {
+			return err
+		}
+		schema, table := qualified(m.cfg, name)
+		if wanted, _ := m.cfg.Mirror.Wants(schema, table); wanted {
+			s.say("  mirror.tables still asks for %s.%s: take it out there too, or the next apply on a fresh mirror takes it in", schema, table)
+		}
+	}
+	return m.wait(ctx, o.wait, mirror.Forget, o.names, before)
+}
+
+// leaving are the statements that take tables out of the publications. A table
+// that was dropped in PostgreSQL has left them already.
+func (m *openMirror) leaving(ctx context.Context, a *admin.Session, tables []string, states map[string]mirror.TableState) ([]admin.Statement, error) {
+	var todo []admin.Statement
+	for _, name := range tables {
+		schema, table := qualified(m.cfg, name)
+		name = schema + "." + table
+		found := false
+		for _, pub := range []string{m.cfg.Publication(), m.cfg.InsertOnlyPublication()} {
+			p, ok, err := a.Publication(ctx, pub)
+			if err != nil {
+				return nil, setupFailure(err)
+			}
+			if ok && slices.Contains(p.Tables, name) {
+				found = true
+				todo = append(todo, admin.Statement{What: "take " + name + " out of publication " + pub,
+					SQL: "ALTER PUBLICATION " + pgx.Identifier{pub}.Sanitize() + " DROP TABLE " + pgx.Identifier{schema, table}.Sanitize()})
+			}
+		}
+		if _, mirrored := states[name]; !found && !mirrored {
+			return nil, fail(exitPrecondition, "TableNotMirrored", "pgmirror tables list", "the mirror doesn't have table %s", name)
+		}
+	}
+	return todo, nil
+}
