@@ -3,7 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,57 +17,139 @@ import (
 )
 
 type applyOptions struct {
-	config configOptions
-	yes    bool
-	json   bool
+	config   configOptions
+	yes      bool
+	json     bool
+	ifReady  bool
+	until    string
+	patience time.Duration
+	file     string
 }
 
 func newApplyCmd(s streams) *cobra.Command {
 	var o applyOptions
 	cmd := &cobra.Command{
-		Use:   "apply",
+		Use:   "apply [PLAN-FILE]",
 		Short: "Set up the mirror as planned",
 		Long: `Shows the plan, asks, and does it: no more than was shown. Without a terminal it
-needs --yes. What hurts (a restart, a change of owner) also needs its own
-consent, in the file (allow:) or by --allow. After every write it reads back.
+needs --yes or a plan file. What hurts (a restart, a change of owner) also needs
+its own consent, in the file (allow:) or by --allow. After every write it reads
+back. A plan file (plan --out) is done exactly, or refused when the world moved.
 
-A run that died is resumed by running it again.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runApply(cmd.Context(), o, s) },
+A run that died is resumed by running it again. In a hook, --if-ready does what
+can be done now, says what it waits for, and exits 0.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.file = args[0]
+			}
+			return runApply(cmd.Context(), o, s)
+		},
 	}
 	o.config.flags(cmd)
-	o.config.allowFlag(cmd)
-	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
-	cmd.Flags().BoolVar(&o.json, "json", false, "write NDJSON to stdout; needs --yes")
+	o.config.setupFlags(cmd)
+	f := cmd.Flags()
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&o.json, "json", false, "write NDJSON to stdout; needs --yes or a plan file")
+	f.BoolVar(&o.ifReady, "if-ready", false, "leave what others have to give first for a later run, and exit 0; does not ask")
+	f.DurationVar(&o.patience, "patience", 0, "how long to wait for each step at most (default: each step's own)")
+	untilFlag(cmd, &o.until)
 	return cmd
 }
 
 func runApply(ctx context.Context, o applyOptions, s streams) error {
-	if o.json && !o.yes {
-		return fail(exitPrecondition, "NotConfirmed", "pgmirror apply --json --yes", "--json does not ask, so it needs --yes")
+	o.yes = o.yes || o.ifReady
+	if o.json && !o.yes && o.file == "" {
+		return fail(exitPrecondition, "NotConfirmed", "pgmirror apply --json --yes", "--json does not ask, so it needs --yes or a plan file")
 	}
-	cfg, err := o.config.load(ctx, s)
+	var file *setup.SavedPlans
+	if o.file != "" {
+		var err error
+		if file, o.config.allow, err = readPlan(o.file); err != nil {
+			return err
+		}
+		o.until = file.Until
+	}
+	cfg, err := o.config.loadAll(ctx, s)
+	if err != nil {
+		return o.waiting(s, err)
+	}
+	all, err := planAll(ctx, s, cfg, looking{o.until, o.ifReady, o.patience})
 	if err != nil {
 		return err
 	}
-	ses, err := openSession(ctx, s, cfg)
-	if err != nil {
+	defer all.close(ctx)
+	if err := o.agree(s, all, file); err != nil {
 		return err
 	}
-	defer ses.close(ctx)
-	if !o.json {
-		writePlan(s.Err, cfg, ses.plan)
-	}
-	if err := setup.Refuse(ses.plan); err != nil {
-		return setupFailure(err)
-	}
-	if setup.Pending(ses.plan) && !o.yes {
-		if err := confirm(s); err != nil {
+	for _, ses := range all {
+		view := applyView{s: s, cfg: ses.cfg, json: o.json, begun: time.Now()}
+		if err := view.run(ctx, ses); err != nil {
 			return err
 		}
 	}
-	view := applyView{s: s, cfg: cfg, json: o.json, begun: time.Now()}
-	return view.run(ctx, ses)
+	return writeBack(ctx, s, all)
+}
+
+// agree shows the plans and gets a yes to them: from a person, a flag or a file.
+func (o applyOptions) agree(s streams, all planned, file *setup.SavedPlans) error {
+	if !o.json {
+		for _, ses := range all {
+			writePlan(s.Err, ses.cfg, ses.plan)
+		}
+	}
+	if file != nil {
+		if err := all.same(file); err != nil {
+			return setupFailure(err)
+		}
+	}
+	plan := all.findings()
+	if err := setup.Refuse(plan); err != nil {
+		return setupFailure(err)
+	}
+	if setup.Pending(plan) && !o.yes && file == nil {
+		return confirm(s)
+	}
+	return nil
+}
+
+// waiting makes nothing of a configuration whose inputs aren't all there yet,
+// where that was expected.
+func (o applyOptions) waiting(s streams, err error) error {
+	var problems config.Problems
+	if !o.ifReady || !errors.As(err, &problems) || !problems.OnlyMissing() {
+		return err
+	}
+	for _, p := range problems {
+		s.say("waiting for %s: %s", p.Field, p.Reason)
+	}
+	s.say("Nothing was done. Once it is there: pgmirror apply --if-ready")
+	if o.json {
+		return writeLines(s.Out, header{Type: "header", V: jsonVersion, Command: "apply"}, applyLine{Type: "waiting-for-input", What: problems[0].Field})
+	}
+	return nil
+}
+
+// writeBack gives azd what was found or made, so that its next hook and other
+// programs have it. A failure is told: the mirror itself stands.
+func writeBack(ctx context.Context, s streams, all planned) error {
+	ses := all[0]
+	azd := findAzd(s)
+	if azd == nil {
+		return nil
+	}
+	values := ses.cfg.WriteBack(map[string]string{
+		"fabricPostgresConnectionId": ses.facts.Connection.ID,
+		"fabricPostgresMirrorId":     ses.facts.Mirror.ID,
+	})
+	if len(values) == 0 {
+		return nil
+	}
+	if err := azd.Set(ctx, values); err != nil {
+		return fail(exitError, "AzdNotWritten", "azd env get-values", "the mirror is set up, but azd's environment can't be written: %w", err)
+	}
+	s.say("wrote %s to the azd environment", strings.Join(slices.Sorted(maps.Keys(values)), ", "))
+	return nil
 }
 
 // confirm asks a person, when there is one.
@@ -89,12 +174,13 @@ type applyView struct {
 	step  time.Time     // when the step in hand began
 	wait  time.Duration // how long it had waited when that was told last
 	done  int
+	later int   // steps left for a later run
 	fault error // of writing to stdout
 }
 
 // applyLine is one line of apply --json.
 type applyLine struct {
-	Type    string       `json:"type"` // checked, applying, waiting, done, summary
+	Type    string       `json:"type"` // checked, applying, waiting, done, later, summary
 	Step    string       `json:"step,omitempty"`
 	Action  setup.Action `json:"action,omitempty"`
 	Reason  string       `json:"reason,omitempty"`
@@ -102,6 +188,7 @@ type applyLine struct {
 	Seconds float64      `json:"seconds"`
 	Limit   float64      `json:"limitSeconds,omitempty"`
 	Changes *int         `json:"changes,omitempty"`
+	Later   int          `json:"later,omitempty"`
 }
 
 func (v *applyView) run(ctx context.Context, ses *session) error {
@@ -113,8 +200,12 @@ func (v *applyView) run(ctx context.Context, ses *session) error {
 		return setupFailure(err)
 	}
 	if v.json {
-		v.line(applyLine{Type: "summary", Seconds: time.Since(v.begun).Seconds(), Changes: &v.done})
+		v.line(applyLine{Type: "summary", Seconds: time.Since(v.begun).Seconds(), Changes: &v.done, Later: v.later})
 		return v.fault
+	}
+	if v.later > 0 {
+		v.s.say("%s: %s, %s left for later. Go on with: pgmirror apply", v.cfg.MirrorName(), plural(v.done, "change"), plural(v.later, "step"))
+		return nil
 	}
 	if v.done == 0 {
 		v.s.say("Nothing was written: %s is as wanted.", v.cfg.MirrorName())
@@ -130,6 +221,8 @@ func (v *applyView) event(e setup.Event) {
 		v.step, v.wait = time.Now(), 0
 	case setup.Done:
 		v.done++
+	case setup.Later:
+		v.later++
 	}
 	if v.json {
 		v.line(applyLine{Type: string(e.Kind), Step: e.Step, Action: e.Finding.Action, Reason: e.Finding.Reason, What: e.What, Seconds: time.Since(v.begun).Seconds(), Limit: e.Limit.Seconds()})

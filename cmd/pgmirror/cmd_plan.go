@@ -17,6 +17,9 @@ type planOptions struct {
 	exitCode bool
 	json     bool
 	explain  bool
+	sql      bool
+	out      string
+	until    string
 }
 
 func newPlanCmd(s streams) *cobra.Command {
@@ -26,46 +29,73 @@ func newPlanCmd(s streams) *cobra.Command {
 		Short: "Show what setting up the mirror would do, and change nothing",
 		Long: `Looks at the server, the vault and the workspace, and shows what apply would do:
 what is missing, what restarts, what needs your consent, and what of your data
-the mirror can't hold. It changes nothing.`,
+the mirror can't hold. It changes nothing.
+
+  pgmirror plan --out shop.plan && pgmirror apply shop.plan   # exactly that plan, or none
+  pgmirror plan --sql >shop.sql                               # for a DBA to run instead`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPlan(cmd.Context(), o, s) },
 	}
 	o.config.flags(cmd)
-	o.config.allowFlag(cmd)
-	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "exit 3 when there is something to do")
-	cmd.Flags().BoolVar(&o.json, "json", false, "write NDJSON to stdout")
-	cmd.Flags().BoolVar(&o.explain, "explain-config", false, "show each value of the configuration and where it comes from, and look at nothing")
+	o.config.setupFlags(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&o.exitCode, "exit-code", false, "exit 3 when there is something to do")
+	f.BoolVar(&o.json, "json", false, "write NDJSON to stdout")
+	f.BoolVar(&o.explain, "explain-config", false, "show each value of the configuration and where it comes from, and look at nothing")
+	f.BoolVar(&o.sql, "sql", false, "write the SQL for a DBA to run with psql; it holds no password")
+	f.StringVar(&o.out, "out", "", "write the plan to this file, for apply FILE")
+	untilFlag(cmd, &o.until)
+	cmd.MarkFlagsMutuallyExclusive("sql", "json", "explain-config")
 	return cmd
 }
 
+func untilFlag(cmd *cobra.Command, until *string) {
+	cmd.Flags().StringVar(until, "until", "", "go no further than this step; prepare: all of the server, nothing of Fabric")
+}
+
 func runPlan(ctx context.Context, o planOptions, s streams) error {
-	cfg, err := o.config.load(ctx, s)
+	cfg, err := o.config.loadAll(ctx, s)
 	if cfg != nil && o.explain {
 		return writeConfig(s.Out, cfg)
 	}
 	if err != nil {
 		return err
 	}
-	ses, err := openSession(ctx, s, cfg)
+	all, err := planAll(ctx, s, cfg, looking{until: o.until})
 	if err != nil {
 		return err
 	}
-	defer ses.close(ctx)
-	return showPlan(o, s, cfg, ses.plan)
+	defer all.close(ctx)
+	if o.sql {
+		for _, ses := range all {
+			if err := writeSQL(ctx, s.Out, ses); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return showPlan(o, s, all)
 }
 
 // showPlan writes the plan, and tells by its error what a plan is for: blocked,
 // changes pending (when asked), or neither.
-func showPlan(o planOptions, s streams, cfg *config.Config, plan []setup.Finding) error {
-	if o.json {
-		if err := writePlanJSON(s.Out, cfg, plan); err != nil {
+func showPlan(o planOptions, s streams, all planned) error {
+	for _, ses := range all {
+		if !o.json {
+			writePlan(s.Out, ses.cfg, ses.plan)
+		} else if err := writePlanJSON(s.Out, ses.cfg, ses.plan); err != nil {
 			return err
 		}
-	} else {
-		writePlan(s.Out, cfg, plan)
 	}
+	plan := all.findings()
 	if summarize(plan).Blocked > 0 {
 		return setupFailure(setup.Refuse(plan))
+	}
+	if o.out != "" {
+		if err := all.save(o.out, o.until); err != nil {
+			return fmt.Errorf("write the plan: %w", err)
+		}
+		s.say("wrote %s; apply it with: pgmirror apply %s", o.out, o.out)
 	}
 	if o.exitCode && setup.Pending(plan) {
 		return &failure{Exit: exitChanges} // the plan itself says it

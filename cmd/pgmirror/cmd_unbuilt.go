@@ -5,9 +5,7 @@ import "github.com/spf13/cobra"
 // unbuilt are the commands that pgmirror will have. They are listed so that
 // their names are kept, and they end with an error so that nothing pretends.
 var unbuilt = []struct{ use, short, instead string }{
-	{"init", "Write a pgmirror.yaml by asking", "pgmirror apply --help"},
 	{"doctor [CHECK...]", "Find out why a mirror does not work", "pgmirror plan"},
-	{"connection show", "Show what to type into Fabric's connection form", "pgmirror plan"},
 	{"rotate", "Change the mirror role's password everywhere", "pgmirror plan"},
 	{"leases [list|close]", "Show and take back what was opened for a short time", "pgmirror plan"},
 	{"destroy", "Take a mirror down again", "pgmirror plan"},

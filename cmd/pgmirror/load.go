@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,8 @@ type configOptions struct {
 	envFile string
 	set     []string
 	allow   []string
+
+	connectionID string
 }
 
 func (o *configOptions) flags(cmd *cobra.Command) {
@@ -27,13 +30,33 @@ func (o *configOptions) flags(cmd *cobra.Command) {
 	cmd.MarkFlagFilename("config", "yaml", "yml")
 }
 
-func (o *configOptions) allowFlag(cmd *cobra.Command) {
+// setupFlags are those of plan and apply.
+func (o *configOptions) setupFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.connectionID, "connection-id", "", "use this Fabric connection, made by hand (pgmirror connection show)")
 	cmd.Flags().StringSliceVar(&o.allow, "allow", nil, "consent to what hurts: "+strings.Join(config.Consents, ","))
 }
 
-// load reads the configuration and refuses one that can't be used; what it read
-// comes with that error. The environment wins over the file of --env-file.
+// load reads the configuration of one database and refuses one that can't be
+// used; what it read comes with that error.
 func (o *configOptions) load(ctx context.Context, s streams) (*config.Config, error) {
+	c, err := o.loadAll(ctx, s)
+	if err != nil || len(c.Databases) < 2 && c.Databases[0] == c.Server.Database {
+		return c, err
+	}
+	for _, v := range o.set {
+		if !strings.HasPrefix(v, "server.database=") {
+			continue
+		}
+		if one, ok := c.Pick(c.Server.Database); ok {
+			return one, nil
+		}
+	}
+	return c, fail(exitError, "DatabaseAmbiguous", "pgmirror plan --explain-config", "the configuration has several databases: choose one with --set server.database=%s", c.Databases[0])
+}
+
+// loadAll is load for all databases of the configuration: see config.Each. The
+// environment wins over the file of --env-file.
+func (o *configOptions) loadAll(ctx context.Context, s streams) (*config.Config, error) {
 	environ := s.Environ
 	if o.envFile != "" {
 		more, err := config.ReadEnv(o.envFile)
@@ -50,7 +73,14 @@ func (o *configOptions) load(ctx context.Context, s streams) (*config.Config, er
 		}
 		flags[path] = value
 	}
-	c, err := config.Load(ctx, config.Options{File: o.file, Environ: environ, Flags: flags})
+	if o.connectionID != "" {
+		flags["connection.id"] = o.connectionID
+	}
+	options := config.Options{File: o.file, Environ: environ, Flags: flags}
+	if azd := findAzd(s); azd != nil {
+		options.Azd = azd.Values
+	}
+	c, err := config.Load(ctx, options)
 	if err != nil {
 		return nil, &failure{Exit: exitError, Code: "ConfigUnreadable", Err: err, Next: "pgmirror plan --explain-config"}
 	}
@@ -69,4 +99,13 @@ func configFailure(err error) error {
 		next = fmt.Sprintf("pgmirror plan --set %s=…", problems[0].Field)
 	}
 	return &failure{Exit: exitError, Code: "ConfigInvalid", Err: err, Next: next}
+}
+
+// findAzd is the azd project that we are in; nil when there is none.
+func findAzd(s streams) *config.Azd {
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil // a directory that is gone has no project
+	}
+	return config.FindAzd(dir, s.Environ)
 }

@@ -23,9 +23,17 @@ type session struct {
 	plan    []setup.Finding
 }
 
+// looking says how far a session looks, and how it judges what it sees.
+type looking struct {
+	until    string        // the last step; "" for all
+	ifReady  bool          // what others have to give first is left for later
+	patience time.Duration // of each step; 0: its own
+}
+
 // openSession looks at everything and changes nothing. Close it.
-func openSession(ctx context.Context, s streams, cfg *config.Config) (*session, error) {
-	clients, err := setup.NewClients(ctx, cfg, setup.WithProgress(func(what string, elapsed, limit time.Duration) {
+func openSession(ctx context.Context, s streams, cfg *config.Config, how ...looking) (*session, error) {
+	l := append(how, looking{})[0]
+	clients, err := setup.NewClients(ctx, cfg, setup.WithLimit(l.patience), setup.WithProgress(func(what string, elapsed, limit time.Duration) {
 		if elapsed >= 2*time.Second { // what is quick needs no word
 			s.say("    … %s: %s of at most %s", what, seconds(elapsed), seconds(limit))
 		}
@@ -33,7 +41,11 @@ func openSession(ctx context.Context, s streams, cfg *config.Config) (*session, 
 	if err != nil {
 		return nil, setupFailure(err)
 	}
-	ses := &session{cfg: cfg, clients: clients, steps: setup.Steps(clients)}
+	steps, err := setup.Until(setup.Steps(clients), l.until)
+	if err != nil {
+		return nil, &failure{Exit: exitError, Code: "UsageInvalid", Err: err, Next: "pgmirror plan"}
+	}
+	ses := &session{cfg: cfg, clients: clients, steps: steps, facts: setup.Facts{IfReady: l.ifReady}}
 	if err := ses.look(ctx); err != nil {
 		ses.close(ctx)
 		return nil, err
@@ -100,6 +112,7 @@ func setupFailure(err error) error {
 	var consent *setup.ConsentError
 	var stale *setup.NotApprovedError
 	var late *setup.TimeoutError
+	var moved *setup.StaleError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err // finish knows what that is
@@ -109,10 +122,13 @@ func setupFailure(err error) error {
 		f.Exit = exitPrecondition
 		f.Err = errors.New(sentence(blocked.Findings))
 		f.Next = blockedNext(blocked.Findings[0])
-	case errors.As(err, &consent), errors.As(err, &stale):
+	case errors.As(err, &consent), errors.As(err, &stale), errors.As(err, &moved):
 		f.Exit = exitPrecondition
 	case errors.As(err, &late):
 		f.Exit = exitTimeout
+		if f.Code == "EnableFailed" { // no patience helps: a person has to click
+			f.Exit = exitPrecondition
+		}
 	}
 	return f
 }

@@ -59,6 +59,7 @@ type planSummary struct {
 	Waiting  int      `json:"waiting"`  // steps that can be judged only after others
 	Blocked  int      `json:"blocked"`
 	Consents []string `json:"consentsMissing"`
+	Later    int      `json:"later,omitempty"` // steps left for a later run: somebody else has to give something first
 }
 
 // todo is the number of steps that aren't as wanted.
@@ -72,6 +73,9 @@ func summarize(plan []setup.Finding) planSummary {
 			continue
 		case setup.Blocked:
 			s.Blocked++
+			continue
+		case setup.Await:
+			s.Later++
 			continue
 		case setup.Wait:
 			s.Waiting++
@@ -121,12 +125,13 @@ var signs = map[setup.Action]string{
 	setup.Restart: "!",
 	setup.Wait:    "…",
 	setup.Blocked: "x",
+	setup.Await:   ">",
 }
 
 // writePlan shows a plan to people: what would be done, and what they should
 // know before they say yes.
 func writePlan(w io.Writer, c *config.Config, plan []setup.Finding) {
-	if !setup.Pending(plan) {
+	if !setup.Pending(plan) && summarize(plan).Later == 0 {
 		fmt.Fprintf(w, "Plan for %s (%s): nothing to do, all %d steps are as wanted.\n", c.MirrorName(), c.Mode, len(plan))
 		writeNotes(w, plan)
 		return
@@ -143,8 +148,11 @@ func writePlan(w io.Writer, c *config.Config, plan []setup.Finding) {
 		}
 	}
 	writeNotes(w, plan)
+	if s.Later > 0 {
+		fmt.Fprintf(w, "\n%s left for a later run.", plural(s.Later, "step"))
+	}
 	fmt.Fprintf(w, "\n%s, %s; %d waiting for an earlier step, %d blocked; %d as wanted already.\n", plural(s.Changes, "change"), plural(s.Restarts, "restart"),
-		s.Waiting, s.Blocked, len(plan)-s.todo())
+		s.Waiting, s.Blocked, len(plan)-s.todo()-s.Later)
 	if len(s.Consents) > 0 {
 		fmt.Fprintf(w, "To apply it you have to consent to: %s\n", strings.Join(s.Consents, ", "))
 	}
@@ -163,7 +171,7 @@ func writeFinding(w io.Writer, f setup.Finding, width int) {
 		}
 		fmt.Fprintf(w, "%sneeds consent: %s (%s)\n", indent, f.Consent, given)
 	}
-	if f.Action == setup.Blocked && f.Hint != "" {
+	if (f.Action == setup.Blocked || f.Action == setup.Await || f.Action == setup.Wait) && f.Hint != "" {
 		fmt.Fprintf(w, "%snext: %s\n", indent, f.Hint)
 	}
 }
@@ -176,7 +184,7 @@ const maxHave = 60
 func intent(f setup.Finding) string {
 	text := f.Want
 	switch {
-	case f.Action == setup.Blocked:
+	case f.Action == setup.Blocked || f.Action == setup.Await && f.Code != "":
 		text = strings.TrimSuffix(f.Code+": "+f.Have, ": ")
 	case f.Have != "" && f.Want != "" && (len(f.Items) == 0 || len(f.Have) < maxHave):
 		text = f.Have + " → " + f.Want

@@ -7,10 +7,15 @@ import (
 
 // Each is one configuration a database, in order. All of them know all databases:
 // the server is prepared for every one at once. The first mirror has the plain
-// name, the others have their database's behind it.
+// name, the others have their database's behind it. A database named by a flag
+// is taken alone.
 func (c *Config) Each() []*Config {
 	out := make([]*Config, 0, len(c.Databases))
+	picked := c.Source("server.database") == "flag" && slices.Contains(c.Databases, c.Server.Database)
 	for i, name := range c.Databases {
+		if picked && name != c.Server.Database {
+			continue
+		}
 		one := *c
 		one.values = slices.Clone(c.values)
 		one.Server.Database = name

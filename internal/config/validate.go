@@ -27,6 +27,14 @@ type Problem struct {
 	Field  string // "server.host"
 	Source string // where the value came from; "" when it is missing
 	Reason string
+
+	Missing bool // nothing is wrong: an input isn't there yet
+}
+
+// OnlyMissing reports whether nothing is wrong but that inputs aren't there yet,
+// as before a deployment's later stages.
+func (p Problems) OnlyMissing() bool {
+	return !slices.ContainsFunc(p, func(x Problem) bool { return !x.Missing })
 }
 
 // Problems is an error that holds every reason at once.
@@ -55,7 +63,7 @@ var (
 func (c *Config) Validate() error {
 	var p Problems
 	refuse := func(field, format string, args ...any) {
-		p = append(p, Problem{field, c.Source(field), fmt.Sprintf(format, args...)})
+		p = append(p, Problem{Field: field, Source: c.Source(field), Reason: fmt.Sprintf(format, args...), Missing: strings.HasPrefix(format, missing)})
 	}
 	c.checkMirror(refuse)
 	c.checkServer(refuse)
@@ -68,6 +76,9 @@ func (c *Config) Validate() error {
 	return p
 }
 
+// missing begins the reason of an input that isn't there.
+const missing = "missing"
+
 type refuse = func(field, format string, args ...any)
 
 func (c *Config) checkMirror(refuse refuse) {
@@ -75,7 +86,7 @@ func (c *Config) checkMirror(refuse refuse) {
 		refuse("mode", "%q is neither native nor open", c.Mode)
 	}
 	if c.Name == "" && c.Mirror.Name == "" {
-		refuse("name", "missing: give the mirror a name")
+		refuse("name", missing+": give the mirror a name")
 	}
 	if c.Workspace != "" && !guid.MatchString(c.Workspace) {
 		refuse("workspace", "%q is no GUID", c.Workspace)
@@ -103,9 +114,9 @@ func (c *Config) checkMirror(refuse refuse) {
 func (c *Config) checkServer(refuse refuse) {
 	switch {
 	case c.Server.ID == "" && c.Mode == Native:
-		refuse("server.id", "missing: native mirroring needs the flexible server's resource id")
+		refuse("server.id", missing+": native mirroring needs the flexible server's resource id")
 	case c.Server.ID == "" && c.Server.Host == "":
-		refuse("server.host", "missing")
+		refuse("server.host", missing)
 	case c.Server.ID != "" && !serverID.MatchString(c.Server.ID):
 		refuse("server.id", "%q is no resource id of a flexible server", c.Server.ID)
 	}
@@ -113,7 +124,7 @@ func (c *Config) checkServer(refuse refuse) {
 		refuse("server.port", "%d is no port", c.Server.Port)
 	}
 	if c.Server.Database == "" {
-		refuse("server.database", "missing")
+		refuse("server.database", missing)
 	}
 	for i, d := range c.Databases {
 		if d == "" || slices.Contains(c.Databases[:i], d) {
@@ -150,7 +161,7 @@ func (c *Config) checkNames(refuse refuse) {
 		refuse("role.name", "is the administrator: the mirror needs a role of its own")
 	}
 	if c.Seed.Create && c.Seed.Table == "" {
-		refuse("seed.table", "missing")
+		refuse("seed.table", missing)
 	}
 	for _, s := range []struct{ field, id string }{{"connection.id", c.Connection.ID}, {"connection.gateway", c.Connection.Gateway}, {"connection.vault", c.Connection.Vault}, {"role.entra.objectId", c.Role.Entra.ObjectID}} {
 		if s.id != "" && !guid.MatchString(s.id) {
@@ -181,7 +192,7 @@ func (c *Config) checkEndpoints(refuse refuse) {
 		refuse("cloud", "%q is none of public, usgov, china", c.Cloud)
 	}
 	if c.Cloud != Public && c.Endpoints.Fabric == "" {
-		refuse("endpoints.fabric", "missing: Fabric's address in this cloud")
+		refuse("endpoints.fabric", "no address of Fabric in this cloud is known: give it")
 	}
 	for _, e := range []struct{ field, url, token, tokenField string }{
 		{"endpoints.fabric", c.Endpoints.Fabric, c.Tokens.Fabric, "tokens.fabric"},

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/pgmirror/pgmirror/internal/setup"
+)
+
+// writeSQL writes what a DBA runs with psql instead of apply. It is one
+// transaction a step, stops at the first error, and holds no password.
+func writeSQL(ctx context.Context, w io.Writer, ses *session) error {
+	parts, err := ses.clients.Script(ctx, ses.steps, &ses.facts, ses.plan)
+	if err != nil {
+		return setupFailure(err)
+	}
+	var b strings.Builder
+	c := ses.cfg
+	fmt.Fprintf(&b, "-- %s (%s): run it as a superuser or the tables' owner, then: pgmirror plan\n", c.MirrorName(), c.Mode)
+	fmt.Fprintf(&b, "--   psql -h %s -p %d -d %s -f FILE\n", ses.facts.Host, c.Server.Port, c.Server.Database)
+	fmt.Fprintf(&b, "\\set ON_ERROR_STOP on\n")
+	if usesPassword(parts) {
+		fmt.Fprintf(&b, "-- The role's password, or better its SCRAM verifier, is read from the environment\n")
+		fmt.Fprintf(&b, "-- variable ROLE_PASSWORD: it is what the vault's secret %s holds.\n", c.Role.Secret)
+		fmt.Fprintf(&b, "\\getenv role_password ROLE_PASSWORD\n")
+	}
+	for _, p := range parts {
+		writePart(&b, p)
+	}
+	_, err = io.WriteString(w, b.String())
+	return err
+}
+
+func writePart(b *strings.Builder, p setup.Part) {
+	if !p.SQL {
+		fmt.Fprintf(b, "\n-- %s: not SQL, left to pgmirror apply: %s\n", p.Finding.Step, oneLine(intent(p.Finding)))
+		return
+	}
+	fmt.Fprintf(b, "\n-- %s\n", p.Finding.Step)
+	if len(p.Statements) == 0 {
+		fmt.Fprintf(b, "-- nothing to run\n")
+		return
+	}
+	fmt.Fprintf(b, "BEGIN;\n")
+	for _, st := range p.Statements {
+		fmt.Fprintf(b, "%s;\n", st.SQL)
+	}
+	fmt.Fprintf(b, "COMMIT;\n")
+}
+
+// oneLine keeps a text within one comment.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+func usesPassword(parts []setup.Part) bool {
+	for _, p := range parts {
+		for _, st := range p.Statements {
+			if strings.Contains(st.SQL, ":'role_password'") {
+				return true
+			}
+		}
+	}
+	return false
+}
