@@ -8,10 +8,23 @@ import (
 )
 
 // readMirror calls fn with the rows of a version of the mirror, each valid until
-// the next.
+// the next. One data file is in memory at a time.
 func (c *comparison) readMirror(ctx context.Context, m mirrorTable, fn func(*row) error) error {
-	r := &mirrorRows{plan: c.plan, fn: fn}
-	if err := m.scan(ctx, c.plan.fields, r.batch); err != nil {
+	for i := range m.files() {
+		if err := c.plan.readFile(ctx, m, i, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readFile calls fn with the rows of one file of the mirror.
+func (p *plan) readFile(ctx context.Context, m mirrorTable, i int, fn func(*row) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &mirrorRows{plan: p, fn: fn}
+	if err := m.read(ctx, i, p.fields, r.batch); err != nil {
 		return fmt.Errorf("read the mirror: %w", err)
 	}
 	return nil

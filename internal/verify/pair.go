@@ -9,8 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmirror/pgmirror/internal/batch"
-	"github.com/pgmirror/pgmirror/internal/delta"
 	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
@@ -20,46 +18,6 @@ type pair struct {
 	schema, name string
 	source       *postgres.Table
 	mirror       store.Store // the Delta table's folder
-}
-
-// mirrorTable is a table of the mirror at one version.
-type mirrorTable interface {
-	version() int64
-	fields() []batch.Field
-	rows() int64 // as the log says; -1 when it doesn't
-	scan(ctx context.Context, columns []string, fn func(b *batch.Batch, live []int32) error) error
-}
-
-type deltaTable struct{ s *delta.Snapshot }
-
-// openDelta opens the newest version. It fails with store.ErrNotExist when there
-// is no table.
-func openDelta(ctx context.Context, t store.Store) (mirrorTable, error) {
-	s, err := delta.Open(ctx, t, -1)
-	if err != nil {
-		return nil, err
-	}
-	return deltaTable{s}, nil
-}
-
-func (d deltaTable) version() int64 { return d.s.Version }
-
-func (d deltaTable) fields() []batch.Field { return d.s.Schema.Fields }
-
-func (d deltaTable) rows() int64 {
-	n := int64(0)
-	for i := range d.s.Files {
-		live := d.s.Files[i].Live()
-		if live < 0 {
-			return -1
-		}
-		n += live
-	}
-	return n
-}
-
-func (d deltaTable) scan(ctx context.Context, columns []string, fn func(b *batch.Batch, live []int32) error) error {
-	return d.s.Scan(ctx, columns, func(_ delta.File, b *batch.Batch, live []int32) error { return fn(b, live) })
 }
 
 // pairTables lists what is to be compared, ordered by schema and name.

@@ -78,6 +78,24 @@ func newPlan(ctx context.Context, conn *pgx.Conn, t *postgres.Table, fields []ba
 	return p, nil
 }
 
+// keys is the plan that reads the mirror's key columns and nothing else: the
+// rows have the same key hashes. It is nil when there is no key.
+func (p *plan) keys() *plan {
+	if len(p.key) == 0 {
+		return nil
+	}
+	k := &plan{}
+	for i, at := range p.key {
+		col := *p.columns[at]
+		if col.at >= 0 {
+			k.fields = append(k.fields, p.fields[col.at])
+			col.at = len(k.fields) - 1
+		}
+		k.columns, k.key = append(k.columns, &col), append(k.key, i)
+	}
+	return k
+}
+
 func leftOut(c *postgres.Column) string {
 	switch {
 	case c.Generated:

@@ -3,11 +3,12 @@ package verify
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
 // candidate is a row that differed when it was last looked at.
@@ -15,9 +16,10 @@ type candidate struct {
 	key    []*string // canonical; nil: NULL
 	source side      // as last seen
 	mirror side
-	since  time.Time // the source's row was seen like this first
-	steady int       // looks since then that found both sides as before
-	before side      // mirror, at the look before
+	since  time.Time    // the source's row was seen like this first
+	lsn    postgres.LSN // of the source, then: whatever made the row so lies before it
+	steady int          // looks since then that found both sides as before
+	before side         // mirror, at the look before
 }
 
 // side is one side's row, or rows, of a key.
@@ -39,6 +41,17 @@ func (s side) equal(o side) bool { return s.n == o.n && (s.n == 0 || s.row == o.
 // come and gone between two looks.
 func (c *candidate) extra() bool { return c.mirror.n > c.source.n }
 
+// merge adds what another file of the mirror has of the key.
+func (s *side) merge(o side) {
+	if s.n == 0 {
+		*s = o
+		return
+	}
+	if s.n += o.n; o.row != s.row {
+		s.row = hashOf(append(s.row[:], o.row[:]...))
+	}
+}
+
 func (s *side) take(r *row) {
 	s.xmin += uint64(r.xmin)
 	if s.n++; s.n == 1 {
@@ -53,8 +66,11 @@ func (s *side) take(r *row) {
 // Waiting for rows to settle.
 const (
 	minSettle   = 2 * time.Second
-	lagFactor   = 3 // of the longest time that a row in flight was seen to take
-	idleFactor  = 5 // of the settling time, as long as the mirror has no newer versions
+	lagFactor   = 3                      // of the longest time that a row in flight was seen to take
+	idleFactor  = 5                      // of the settling time, as long as the mirror shows no sign that it has come so far
+	reached     = 500 * time.Millisecond // a row that the mirror says it has come to; a commit is sent before it is visible, so not at once
+	reachedLook = 2                      // looks in a row, too
+	maxLag      = 5 * time.Minute        // that is believed: a mirror that is catching up after a day is not waited for
 	shortLook   = 100 * time.Millisecond
 	longLook    = 5 * time.Second
 	moveFactor  = 5  // of the time that a row needs, after which one that never settles is moving
@@ -65,16 +81,20 @@ const (
 // settling follows the candidates of a comparison until each is decided.
 type settling struct {
 	*comparison
-	began   time.Time
-	lag     time.Duration // the longest that a row in flight was seen to take
-	seen    int64         // version of the mirror that the candidates' mirror sides are of
-	arrived []time.Time   // when newer versions of the mirror were seen
+	keys  *plan
+	began time.Time
+	lag   time.Duration // the longest that a row in flight was seen to take
+
+	seen    int64                    // version of the mirror that the candidates' mirror sides are of
+	pos     position                 // what the mirror said last of how far it has come
+	arrived []time.Time              // when newer versions of the mirror were seen
+	held    map[string]map[hash]side // what each data file of that version has of the candidates
 }
 
 // settle looks at the candidates again, both sides fresh, until each is equal,
 // or different although unchanged for long enough, or moving.
 func (c *comparison) settle(ctx context.Context) error {
-	s := &settling{comparison: c, began: time.Now(), seen: -1}
+	s := &settling{comparison: c, keys: c.plan.keys(), began: time.Now(), seen: -1}
 	for len(c.cands) > 0 {
 		if err := s.pause(ctx); err != nil {
 			return err
@@ -115,138 +135,56 @@ func (s *settling) settled() time.Duration {
 	return max(minSettle, lagFactor*s.lag)
 }
 
-// needed is how long a row must have been unchanged since it was first seen so.
-// A mirror of which no newer versions come may be about to catch up.
-func (s *settling) needed(since time.Time) time.Duration {
-	alive := 0
-	for _, t := range s.arrived {
-		if t.After(since) {
-			alive++
-		}
-	}
-	if alive >= newVersions {
+// needed is how long a candidate must have been unchanged. A mirror that says how
+// far it has come has to have come past the row's last change; of one that says
+// nothing newer versions have to have come. One that shows neither may be about
+// to catch up.
+func (s *settling) needed(c *candidate) time.Duration {
+	switch {
+	case s.pos.known && s.pos.end >= c.lsn && c.lsn > 0 && c.steady >= reachedLook:
+		return min(s.settled(), max(reached, s.cfg.Settle))
+	case !s.pos.known && s.alive(c.since):
 		return s.settled()
 	}
 	return idleFactor * s.settled()
 }
 
-// lookAtMirror reads the candidates' rows in the newest version of the mirror.
-func (s *settling) lookAtMirror(ctx context.Context) error {
-	m, err := s.cfg.open(ctx, s.pair.mirror)
-	if err != nil {
-		return fmt.Errorf("open the mirror: %w", err)
-	}
-	if m.version() == s.seen {
-		for _, cand := range s.cands {
-			cand.before = cand.mirror
+// alive reports whether several versions of the mirror have come since.
+func (s *settling) alive(since time.Time) bool {
+	n := 0
+	for _, t := range s.arrived {
+		if t.After(since) {
+			n++
 		}
-		return nil
 	}
-	if s.seen >= 0 {
-		s.arrived = append(s.arrived, time.Now())
-	}
-	s.seen = m.version()
-	for _, cand := range s.cands {
-		cand.before, cand.mirror = cand.mirror, side{}
-	}
-	return s.readMirror(ctx, m, func(r *row) error {
-		if cand := s.cands[r.keyHash(s.plan.key)]; cand != nil {
-			cand.mirror.take(r)
-		}
-		return nil
-	})
+	return n >= newVersions
 }
 
-// lookAtSource reads the candidates' rows at the source as they are now. Rows
-// that changed begin to settle anew.
-func (s *settling) lookAtSource(ctx context.Context) error {
-	now := make(map[hash]*side, len(s.cands))
-	take := func(r *row) error {
-		k := r.keyHash(s.plan.key)
-		if s.cands[k] == nil {
-			return nil
-		}
-		if now[k] == nil {
-			now[k] = &side{}
-		}
-		now[k].take(r)
-		return nil
+// unchanged is for how long a candidate has been so when it was looked at.
+func (s *settling) unchanged(c *candidate, looked time.Time) time.Duration {
+	since := c.since
+	if n := len(s.arrived); n > 0 && s.pos.known && s.pos.end == 0 && s.arrived[n-1].After(since) {
+		since = s.arrived[n-1] // the snapshot is still coming in, file by file
 	}
-	for _, where := range s.lookups() {
-		if err := s.readSource(ctx, where, take); err != nil {
-			return err
-		}
-	}
-	done := time.Now()
-	for k, cand := range s.cands {
-		var seen side
-		if now[k] != nil {
-			seen = *now[k]
-		}
-		cand.steady++
-		changed := !seen.same(cand.source)
-		cand.source = seen
-		if changed || cand.extra() && !cand.mirror.equal(cand.before) {
-			cand.since, cand.steady = done, 0
-		}
-	}
-	return nil
-}
-
-const lookupKeys = 500 // in one statement
-
-// lookups are WHERE clauses that find the candidates by their keys, or one that
-// finds every row when a key can't be written as SQL.
-func (s *settling) lookups() []string {
-	var keys []string
-	for _, cand := range s.cands {
-		k, ok := s.keyValues(cand)
-		if !ok {
-			return []string{""}
-		}
-		keys = append(keys, k)
-	}
-	var names []string
-	for _, k := range s.plan.key {
-		names = append(names, quoteIdent(s.plan.columns[k].name))
-	}
-	var wheres []string
-	for part := range slices.Chunk(keys, lookupKeys) {
-		wheres = append(wheres, " WHERE ("+strings.Join(names, ", ")+") IN ("+strings.Join(part, ", ")+")")
-	}
-	return wheres
-}
-
-func (s *settling) keyValues(cand *candidate) (string, bool) {
-	var values []string
-	for i, k := range s.plan.key {
-		col := s.plan.columns[k]
-		if cand.key[i] == nil || col.rule.literal == nil {
-			return "", false
-		}
-		values = append(values, quoteLiteral(col.rule.literal(*cand.key[i]))+"::"+col.sqlType)
-	}
-	return "(" + strings.Join(values, ", ") + ")", len(values) > 0
-}
-
-func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
-
-// quoteLiteral is right whatever standard_conforming_strings is.
-func quoteLiteral(s string) string {
-	return "E'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(s) + "'"
+	return looked.Sub(since)
 }
 
 // decide takes out the candidates that are equal, different or moving.
 func (s *settling) decide(looked time.Time) {
-	over := looked.Sub(s.began) > moveFactor*s.needed(s.began)
+	limit := moveFactor * s.settled()
+	if !s.alive(s.began) {
+		limit *= idleFactor
+	}
+	over := looked.Sub(s.began) > limit
 	for k, cand := range s.cands {
+		rested := s.unchanged(cand, looked) >= s.needed(cand)
 		switch {
 		case cand.source.equal(cand.mirror):
 			s.res.InFlight++
 			s.lag = max(s.lag, looked.Sub(s.began))
-		case looked.Sub(cand.since) >= s.needed(cand.since) && (!cand.extra() || cand.steady >= extraLooks):
+		case rested && (!cand.extra() || cand.steady >= extraLooks):
 			s.report(cand)
-		case over && looked.Sub(cand.since) < s.needed(cand.since):
+		case over && !rested:
 			s.res.Moving++
 		default:
 			continue

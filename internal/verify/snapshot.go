@@ -24,6 +24,9 @@ func (c *comparison) snapshot(ctx context.Context) error {
 		return fmt.Errorf("take a snapshot: %w", err)
 	}
 	c.taken = time.Now()
+	if c.lsn, err = c.sourceLSN(ctx); err != nil {
+		return err
+	}
 	if c.mirror, err = c.cfg.open(ctx, c.pair.mirror); err != nil {
 		return fmt.Errorf("open the mirror: %w", err)
 	}
@@ -172,7 +175,7 @@ func (c *comparison) candidate(k hash, h *held, key func() []*string) {
 		c.cut = true
 		return
 	}
-	cand := &candidate{key: key(), since: c.taken}
+	cand := &candidate{key: key(), since: c.taken, lsn: c.lsn}
 	if h != nil {
 		cand.source = side{n: h.n, row: h.row, xmin: h.xmin}
 	}

@@ -148,8 +148,10 @@ type comparison struct {
 	res  *TableResult
 
 	plan   *plan
-	mirror mirrorTable // at the version that is compared
-	taken  time.Time   // of the source's snapshot
+	mirror mirrorTable   // at the version that is compared
+	taken  time.Time     // of the source's snapshot
+	lsn    postgres.LSN  // then
+	ahead  time.Duration // of our clock, the source's
 	cands  map[hash]*candidate
 	cut    bool // there were more candidates than are followed
 }

@@ -23,15 +23,19 @@ import (
 
 // fakeTable is a table of a mirror that tests write as they like.
 type fakeTable struct {
-	v     int64
-	batch *batch.Batch
+	v        int64
+	batch    *batch.Batch
+	position position
 }
 
 func (f fakeTable) version() int64        { return f.v }
 func (f fakeTable) fields() []batch.Field { return f.batch.Schema.Fields }
 func (f fakeTable) rows() int64           { return int64(f.batch.Rows()) }
 
-func (f fakeTable) scan(_ context.Context, columns []string, fn func(*batch.Batch, []int32) error) error {
+func (f fakeTable) files() []string { return []string{fmt.Sprint(f.v)} }
+func (f fakeTable) told() position  { return f.position }
+
+func (f fakeTable) read(_ context.Context, _ int, columns []string, fn func(*batch.Batch, []int32) error) error {
 	at := map[string]int{}
 	for i, fd := range f.batch.Schema.Fields {
 		at[fd.Name] = i
@@ -50,14 +54,15 @@ func (f fakeTable) scan(_ context.Context, columns []string, fn func(*batch.Batc
 
 // fakeMirror is the newest version of one table.
 type fakeMirror struct {
-	mu  sync.Mutex
-	now fakeTable
+	mu       sync.Mutex
+	now      fakeTable
+	position position // of the next version
 }
 
 func (m *fakeMirror) publish(b *batch.Batch) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.now = fakeTable{m.now.v + 1, b}
+	m.now = fakeTable{m.now.v + 1, b, m.position}
 }
 
 func (m *fakeMirror) open(context.Context, store.Store) (mirrorTable, error) {

@@ -1,0 +1,156 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/delta"
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+func TestTold(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for user, want := range map[string]position{
+		`{"commitLsn":"0/13","endLsn":"1/1B","commitTime":"2026-01-02T03:04:05Z"}`: {known: true, end: 1<<32 + 0x1b, at: at},
+		`{"commitLsn":"0/13","commitTime":"2026-01-02T03:04:05Z"}`:                 {known: true, at: at}, // a snapshot file
+		`{"firstFile":1}`: {},
+		`{"commitLsn":7}`: {},
+		`optimized`:       {},
+		``:                {},
+	} {
+		got := deltaTable{&delta.Snapshot{Info: delta.CommitInfo{User: user}}}.told()
+		if got != want {
+			t.Errorf("%s: got %+v, want %+v", user, got, want)
+		}
+	}
+}
+
+// A mirror that says how far it has come is judged by that: at once when it is
+// beyond the row's last change, and with patience when it isn't, however many
+// versions come.
+func TestPositions(t *testing.T) {
+	c := start(t)
+	conn := connect(t, c)
+	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems, "INSERT INTO items SELECT i, '', i FROM generate_series(1, 100) i")
+	before, err := readItems(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	localpgtest.Exec(t, c.URL("", "", "postgres"), "UPDATE items SET name = 'new' WHERE id = 7")
+	now, err := readItems(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(m *fakeMirror) TableResult {
+		t.Helper()
+		return mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), open: m.open}).Tables[0]
+	}
+	t.Run("beyond", func(t *testing.T) {
+		m := fakeMirror{position: position{known: true, end: 1 << 60}}
+		m.publish(itemBatch(before))
+		got := run(&m)
+		if got.State != Differs || got.Differing != 1 || got.Seconds > minSettle.Seconds() {
+			t.Errorf("got %s, %d differ, after %.1f s; want 1 before %s", got.State, got.Differing, got.Seconds, minSettle)
+		}
+	})
+	t.Run("behind", func(t *testing.T) {
+		m := fakeMirror{position: position{known: true, end: 1}}
+		m.publish(itemBatch(before))
+		// Without positions, these versions would be signs of life.
+		for i := range 6 {
+			timer := time.AfterFunc(time.Duration(i+1)*minSettle/4, func() { m.publish(itemBatch(before)) })
+			defer timer.Stop()
+		}
+		timer := time.AfterFunc(minSettle*2, func() { m.publish(itemBatch(now)) })
+		defer timer.Stop()
+		if got := run(&m); got.State != Equal || got.InFlight != 1 {
+			t.Errorf("got %s, %d in flight, %v, want equal and 1", got.State, got.InFlight, got.Differences)
+		}
+	})
+}
+
+// manyFiles is a mirror of items, in files, that counts what is read of them.
+type manyFiles struct {
+	v       int64
+	names   []string
+	batches []*batch.Batch
+	reads   map[string]int // of "key" or "all" columns → files
+}
+
+func (m *manyFiles) add(rows []item) {
+	m.v++
+	m.names, m.batches = append(m.names, fmt.Sprint(m.v)), append(m.batches, itemBatch(rows))
+}
+
+func (m *manyFiles) open(context.Context, store.Store) (mirrorTable, error) { return m, nil }
+func (m *manyFiles) version() int64                                         { return m.v }
+func (m *manyFiles) fields() []batch.Field                                  { return items.Fields }
+func (m *manyFiles) rows() int64                                            { return -1 }
+func (m *manyFiles) told() position                                         { return position{} }
+func (m *manyFiles) files() []string                                        { return m.names }
+
+func (m *manyFiles) read(ctx context.Context, i int, columns []string, fn func(*batch.Batch, []int32) error) error {
+	if len(columns) == 1 {
+		m.reads["key"]++
+	} else {
+		m.reads["all"]++
+	}
+	return fakeTable{batch: m.batches[i]}.read(ctx, 0, columns, fn)
+}
+
+// itemsPlan reads items in the mirror.
+func itemsPlan() *plan {
+	p := &plan{key: []int{0}}
+	for i, f := range items.Fields {
+		p.fields = append(p.fields, f.Name)
+		p.columns = append(p.columns, &column{name: f.Name, at: i, rule: rule{mirror: renderMirror}})
+	}
+	return p
+}
+
+func keyOfItem(id string) hash {
+	var r row
+	r.add([]byte(id))
+	return r.keyHash([]int{0})
+}
+
+// A look reads only what is new in the mirror, and of files without candidates
+// only the key.
+func TestLooksReadLittle(t *testing.T) {
+	files := manyFiles{reads: map[string]int{}}
+	for i := range 10 {
+		files.add([]item{{id: int64(i), price: 1}})
+	}
+	s := settling{comparison: &comparison{cands: map[hash]*candidate{}}, seen: -1}
+	s.plan = itemsPlan()
+	s.keys = s.plan.keys()
+	s.cfg.open = files.open
+	s.cands[keyOfItem("3")] = &candidate{}
+	look := func() side {
+		t.Helper()
+		clear(files.reads)
+		if err := s.lookAtMirror(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return s.cands[keyOfItem("3")].mirror
+	}
+	if got := look(); got.n != 1 || files.reads["key"] != 10 || files.reads["all"] != 1 {
+		t.Errorf("the first look found %d rows and read %v, want 1 row, the keys of 10 files and all of 1", got.n, files.reads)
+	}
+	if got := look(); got.n != 1 || len(files.reads) != 0 {
+		t.Errorf("a look at the same version found %d rows and read %v, want 1 and nothing", got.n, files.reads)
+	}
+	files.add([]item{{id: 99, price: 1}})
+	if got := look(); got.n != 1 || files.reads["key"] != 1 || files.reads["all"] != 0 {
+		t.Errorf("a look at the next version found %d rows and read %v, want 1 row and the key of 1 file", got.n, files.reads)
+	}
+	files.names, files.batches = files.names[4:], files.batches[4:] // the file with the row is gone
+	files.v++
+	if got := look(); got.n != 0 || len(files.reads) != 0 {
+		t.Errorf("without its file, the row was found %d times, and %v was read", got.n, files.reads)
+	}
+}
