@@ -20,17 +20,17 @@ import (
 	"github.com/pgmirror/pgmirror/internal/store"
 )
 
-// Retention is how long a removed file stays for readers of older versions,
-// unless the table says otherwise.
-const Retention = 7 * 24 * time.Hour
-
 // Checkpoint writes the state of a version as one file, so that readers need
 // none of the commits before it
 // (https://github.com/delta-io/delta/blob/master/PROTOCOL.md#checkpoints).
-// Tombstones older than Retention before now are left out. A checkpoint that
-// could not be written harms nobody.
+// Tombstones older than the table's retention before now are left out. A
+// checkpoint that could not be written harms nobody.
 func (s *Snapshot) Checkpoint(ctx context.Context, now time.Time) error {
-	rows := s.checkpointRows(now.Add(-Retention).UnixMilli())
+	retention, err := s.FileRetention()
+	if err != nil {
+		return err
+	}
+	rows := s.checkpointRows(now.Add(-retention).UnixMilli())
 	body, err := encodeCheckpoint(rows, s.Protocol)
 	if err != nil {
 		return fmt.Errorf("checkpoint of version %d: %w", s.Version, err)
@@ -114,7 +114,7 @@ func encodeCheckpoint(rows []Action, p Protocol) ([]byte, error) {
 	rec := rb.NewRecordBatch()
 	defer rec.Release()
 	var w bytes.Buffer
-	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy), parquet.WithCreatedBy(engine))
+	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy), parquet.WithCreatedBy(Engine))
 	fw, err := pqarrow.NewFileWriter(schema, &w, props, pqarrow.DefaultWriterProps())
 	if err != nil {
 		return nil, err

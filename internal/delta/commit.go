@@ -16,7 +16,8 @@ import (
 // was committed. Possibly wrapped.
 var ErrConflict = errors.New("another writer committed first")
 
-const engine = "pgmirror"
+// Engine is the engineInfo of our commits.
+const Engine = "pgmirror"
 
 // Commit writes actions as the version after readVersion; -1 makes the table. It
 // fails with ErrConflict when that version is there already. Files that the
@@ -73,7 +74,7 @@ func (c *CommitInfo) fill() {
 		c.Timestamp = time.Now().UnixMilli()
 	}
 	if c.Engine == "" {
-		c.Engine = engine
+		c.Engine = Engine
 	}
 	if c.Parameters == nil {
 		c.Parameters = map[string]string{}

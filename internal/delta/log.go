@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/store"
@@ -27,6 +29,8 @@ type state struct {
 	files    map[string]*File   // by path: a path has at most one vector at a time
 	removes  map[string]*Remove // tombstones, by path and vector
 	txns     map[string]*Txn
+
+	checkpoint int64 // the version from which on commits were replayed; -1 when there was none
 }
 
 func newState() *state {
@@ -73,7 +77,8 @@ func (st *state) apply(actions []Action) error {
 // listing is what a log's folder holds.
 type listing struct {
 	commits     map[int64]bool
-	newest      int64 // the newest commit or checkpoint; -1 when there is none
+	times       map[int64]time.Time // when each commit was written
+	newest      int64               // the newest commit or checkpoint; -1 when there is none
 	checkpoints map[int64][]string
 }
 
@@ -82,18 +87,28 @@ func list(ctx context.Context, table store.Store) (*listing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the log: %w", err)
 	}
-	l := &listing{commits: map[int64]bool{}, newest: -1, checkpoints: map[int64][]string{}}
+	return readListing(infos), nil
+}
+
+// logVersion is the version that a file of the log's folder is about.
+func logVersion(i store.Info) (int64, bool) {
+	digits, _, _ := strings.Cut(path.Base(i.Name), ".")
+	v, err := strconv.ParseInt(digits, 10, 64)
+	return v, !i.Dir && len(digits) == 20 && err == nil && v >= 0
+}
+
+func readListing(infos []store.Info) *listing {
+	l := &listing{commits: map[int64]bool{}, times: map[int64]time.Time{}, newest: -1, checkpoints: map[int64][]string{}}
 	parts := map[int64]map[string][]string{} // version → number of parts → names
 	for _, i := range infos {
-		name := path.Base(i.Name)
-		digits, rest, _ := strings.Cut(name, ".")
-		v, err := strconv.ParseInt(digits, 10, 64)
-		if i.Dir || len(digits) != 20 || err != nil || v < 0 {
+		v, ok := logVersion(i)
+		if !ok {
 			continue
 		}
+		_, rest, _ := strings.Cut(path.Base(i.Name), ".")
 		switch f := strings.Split(rest, "."); {
 		case rest == "json":
-			l.commits[v] = true
+			l.commits[v], l.times[v] = true, i.Modified
 		case rest == "checkpoint.parquet":
 			l.checkpoints[v] = []string{i.Name}
 		case len(f) == 4 && f[0] == "checkpoint" && f[3] == "parquet" && len(f[1]) == 10 && len(f[2]) == 10:
@@ -108,7 +123,7 @@ func list(ctx context.Context, table store.Store) (*listing, error) {
 		l.newest = max(l.newest, v)
 	}
 	l.completeParts(parts)
-	return l, nil
+	return l
 }
 
 // completeParts keeps the checkpoints in several files that have all of them.
@@ -131,6 +146,10 @@ func replay(ctx context.Context, table store.Store, l *listing, version int64) (
 		if v <= version {
 			from = max(from, v+1)
 		}
+	}
+	st.checkpoint = from - 1
+	if !l.commits[0] && from == 0 {
+		return nil, fmt.Errorf("the log lacks version %d, which was cleaned away: %w", version, store.ErrNotExist)
 	}
 	if from > 0 {
 		for _, name := range l.checkpoints[from-1] {
@@ -196,7 +215,7 @@ func (st *state) snapshot(table store.Store, version int64) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Snapshot{Version: version, Protocol: *st.protocol, Metadata: *st.metadata, Schema: schema, Txns: map[string]int64{}, table: table, state: st}
+	s := &Snapshot{Version: version, Protocol: *st.protocol, Metadata: *st.metadata, Schema: schema, Txns: map[string]int64{}, Checkpointed: st.checkpoint, table: table, state: st}
 	if st.info != nil {
 		s.Info = *st.info
 	}
@@ -210,8 +229,8 @@ func (st *state) snapshot(table store.Store, version int64) (*Snapshot, error) {
 	return s, nil
 }
 
-// Snapshot is a table at one version. It may be used from several goroutines as
-// long as nobody calls Advance.
+// Snapshot is a table at one version. It may be used from several goroutines.
+// Once Advance was called it only reads: Scan, ReadFile and Deleted.
 type Snapshot struct {
 	Version  int64
 	Protocol Protocol
@@ -220,8 +239,11 @@ type Snapshot struct {
 	Files    []File           // in the order of their paths
 	Txns     map[string]int64 // application → how far it has come
 	Info     CommitInfo       // of this version's commit; zero when it has none
-	table    store.Store
-	state    *state
+	// Checkpointed is the version of the checkpoint that Open began with; -1 when
+	// it read the log from its beginning.
+	Checkpointed int64
+	table        store.Store
+	state        *state
 }
 
 // Open reads a table's log; version -1 is the newest. It fails with
@@ -249,7 +271,8 @@ func Open(ctx context.Context, table store.Store, version int64) (*Snapshot, err
 }
 
 // Advance is the snapshot after a commit of these actions made it the given
-// version. The receiver must not be used any more.
+// version. It takes what the log adds up to from the receiver, which can only
+// read from then on.
 func (s *Snapshot) Advance(version int64, actions []Action) (*Snapshot, error) {
 	if version != s.Version+1 {
 		return nil, fmt.Errorf("advance version %d to %d", s.Version, version)
@@ -258,4 +281,40 @@ func (s *Snapshot) Advance(version int64, actions []Action) (*Snapshot, error) {
 		return nil, err
 	}
 	return s.state.snapshot(s.table, version)
+}
+
+// Pin is a copy of the snapshot for Checkpoint, Vacuum and CleanLog on another
+// goroutine, while Advance goes on with the receiver.
+func (s *Snapshot) Pin() *Snapshot {
+	p := *s
+	p.state = &state{protocol: s.state.protocol, metadata: s.state.metadata, info: s.state.info,
+		removes: maps.Clone(s.state.removes), txns: maps.Clone(s.state.txns), checkpoint: s.state.checkpoint}
+	return &p
+}
+
+// Forget drops the tombstones that are older than the table's retention before
+// now from memory. Vacuum needs none of them.
+func (s *Snapshot) Forget(now time.Time) error {
+	retention, err := s.FileRetention()
+	if err != nil {
+		return err
+	}
+	before := now.Add(-retention).UnixMilli()
+	maps.DeleteFunc(s.state.removes, func(_ string, r *Remove) bool { return r.DeletionTimestamp <= before })
+	return nil
+}
+
+// Info is the commitInfo of a version, zero when it has none. It fails with
+// store.ErrNotExist when the log doesn't hold that commit any more.
+func Info(ctx context.Context, table store.Store, version int64) (CommitInfo, error) {
+	actions, err := readCommit(ctx, table, version)
+	if err != nil {
+		return CommitInfo{}, err
+	}
+	for _, a := range actions {
+		if a.CommitInfo != nil {
+			return *a.CommitInfo, nil
+		}
+	}
+	return CommitInfo{}, nil
 }

@@ -3,6 +3,7 @@ package delta
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -230,4 +231,18 @@ func prefixAbove(s string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// RowCount is the number of rows that statistics tell.
+func RowCount(stats string) (int64, error) {
+	var s struct {
+		NumRecords *int64 `json:"numRecords"`
+	}
+	if err := json.Unmarshal([]byte(stats), &s); err != nil {
+		return 0, fmt.Errorf("statistics: %w", err)
+	}
+	if s.NumRecords == nil {
+		return 0, errors.New("statistics without a number of rows")
+	}
+	return *s.NumRecords, nil
 }
