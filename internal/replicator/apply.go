@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"path"
 	"slices"
-	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"github.com/google/uuid"
@@ -20,38 +20,43 @@ import (
 
 const dataPrefix = "part-"
 
-// shapeUp makes the table, or gives it new columns, in a commit of its own.
+// shapeUp makes the table, or gives it new columns or properties, in a commit of
+// its own.
 func (t *table) shapeUp(ctx context.Context, sh shape) error {
 	s := &batch.Schema{Fields: sh.fields}
-	need := delta.ProtocolFor(s, !t.r.CopyOnWrite)
 	if t.snap == nil {
-		config := sh.configuration()
-		if !t.r.CopyOnWrite {
-			config["delta.enableDeletionVectors"] = "true"
-		}
-		var p progress
-		return t.create(ctx, []delta.Action{{CommitInfo: p.info("CREATE TABLE")}, {Protocol: &need},
-			{Metadata: delta.NewMetadata(delta.SchemaString(s), config)}, {Txn: t.txn(0)}})
+		need := delta.ProtocolFor(s, !t.r.CopyOnWrite)
+		return t.create(ctx, []delta.Action{{CommitInfo: t.progress.info("CREATE TABLE", t.r.now())}, {Protocol: &need},
+			{Metadata: delta.NewMetadata(delta.SchemaString(s), t.configuration(sh.configuration()))}, {Txn: t.txn(0)}})
 	}
-	if len(s.Fields) == len(t.snap.Schema.Fields) {
+	m, operation := t.snap.Metadata, "SET TBLPROPERTIES"
+	if len(s.Fields) != len(t.snap.Schema.Fields) {
+		m.SchemaString, operation = delta.SchemaString(s), "ADD COLUMNS"
+	}
+	m.Configuration = t.configuration(m.Configuration)
+	if m.SchemaString == t.snap.Metadata.SchemaString && maps.Equal(m.Configuration, t.snap.Metadata.Configuration) {
 		return nil
 	}
-	var p progress
-	if err := p.parse(t.snap.Info); err != nil {
-		return err
-	}
-	m := t.snap.Metadata
-	m.SchemaString = delta.SchemaString(s)
-	actions := []delta.Action{{CommitInfo: p.info("ADD COLUMNS")}, {Metadata: &m}}
-	if need = delta.ProtocolFor(s, false); !t.snap.Protocol.Covers(need) {
+	actions := []delta.Action{{CommitInfo: t.progress.info(operation, t.r.now())}, {Metadata: &m}}
+	if need := delta.ProtocolFor(s, !t.r.CopyOnWrite); !t.snap.Protocol.Covers(need) {
 		need = t.snap.Protocol.With(need)
 		actions = append(actions, delta.Action{Protocol: &need})
 	}
 	return t.commit(ctx, actions)
 }
 
+// configuration is a table's properties with those that this replicator sets.
+func (t *table) configuration(have map[string]string) map[string]string {
+	c := maps.Clone(have)
+	c[delta.FileRetentionProperty], c[delta.LogRetentionProperty] = delta.Interval(t.r.Upkeep.Retention), delta.Interval(t.r.Upkeep.LogRetention)
+	if !t.r.CopyOnWrite {
+		c["delta.enableDeletionVectors"] = "true"
+	}
+	return c
+}
+
 func (t *table) txn(version int64) *delta.Txn {
-	return &delta.Txn{AppID: t.appID(), Version: version, LastUpdated: time.Now().UnixMilli()}
+	return &delta.Txn{AppID: t.appID(), Version: version, LastUpdated: t.r.now().UnixMilli()}
 }
 
 func (t *table) create(ctx context.Context, actions []delta.Action) error {
@@ -59,69 +64,71 @@ func (t *table) create(ctx context.Context, actions []delta.Action) error {
 		return err
 	}
 	s, err := delta.Open(ctx, t.lake, -1)
+	if err != nil {
+		return err
+	}
 	t.snap = s
-	return err
+	t.show()
+	return nil
 }
 
+// commit commits actions and goes on from the version that they make.
 func (t *table) commit(ctx context.Context, actions []delta.Action) error {
 	v, err := delta.Commit(ctx, t.lake, t.snap.Version, actions)
 	if err != nil {
 		return err
 	}
-	t.snap, err = t.snap.Advance(v, actions)
-	return err
-}
-
-// fileIDs gives the table's files the numbers that the index knows them by.
-type fileIDs struct {
-	name map[uint32]string
-	id   map[string]uint32
-	next uint32
-}
-
-func (f *fileIDs) of(name string) uint32 {
-	if f.id == nil {
-		f.name, f.id = map[uint32]string{}, map[string]uint32{}
+	s, err := t.snap.Advance(v, actions)
+	if err != nil {
+		return err
 	}
-	id, ok := f.id[name]
-	if !ok {
-		id = f.next
-		f.next++
-		f.id[name], f.name[id] = id, name
-	}
-	return id
-}
-
-func (f *fileIDs) forget(name string) {
-	delete(f.name, f.id[name])
-	delete(f.id, name)
+	t.snap = s
+	t.show()
+	return nil
 }
 
 // change is a commit being made.
 type change struct {
 	*table
-	schema *batch.Schema                // with the key
-	dead   map[uint32]*roaring64.Bitmap // rows that this commit takes away, by file
+	schema *batch.Schema // with the key
+	keys   keySpace
+	dead   map[string]*roaring64.Bitmap // rows that this commit takes away, by file
 	fresh  map[string]*delta.Add        // files that this commit wrote, by name
+	taken  []string                     // those of them that it took as they are
 	junk   []string                     // files that this commit wrote and doesn't need any more
+	rows   *overlay                     // rows that this commit wrote; nil without a key
+	outs   []string                     // the names of the files in rows, the one being filled last
+	asked  []hash                       // keys whose former rows go
 	out    output
 	add    []delta.Action
 	remove []delta.Action
 }
 
-// apply applies a group in one commit. After an error the caller forgets the
-// table: the index is ahead of it.
+func (t *table) newChange(schema *batch.Schema) *change {
+	c := &change{table: t, schema: schema, keys: newKeySpace(&t.r.keys, t.snap, t.key), dead: map[string]*roaring64.Bitmap{}, fresh: map[string]*delta.Add{}}
+	if c.keyed() {
+		c.rows = newOverlay()
+	}
+	c.open()
+	return c
+}
+
+func (c *change) keyed() bool { return len(c.schema.Key) > 0 }
+
+// apply applies a group in one commit.
 func (t *table) apply(ctx context.Context, g *group, meta tableMetadata) error {
 	schema, err := keyed(t.snap.Schema, meta.KeyColumns)
 	if err != nil {
 		return err
 	}
-	if t.index != nil && !slices.Equal(t.key, meta.KeyColumns) {
+	if len(t.key) > 0 && len(meta.KeyColumns) > 0 && !slices.Equal(t.key, meta.KeyColumns) {
 		return &fault{text: fmt.Sprintf("keyColumns were changed from %q to %q", t.key, meta.KeyColumns), latch: true}
 	}
+	if len(t.key) == 0 && len(meta.KeyColumns) > 0 { // the first commit of this process: what a former one left behind goes
+		newKeySpace(&t.r.keys, t.snap, meta.KeyColumns).keep(t.snap)
+	}
 	t.key = meta.KeyColumns
-	c := &change{table: t, schema: schema, dead: map[uint32]*roaring64.Bitmap{}, fresh: map[string]*delta.Add{}}
-	c.open()
+	c := t.newChange(schema)
 	for i := range g.files {
 		if err := c.file(ctx, &g.files[i], meta.IsUpsertDefaultRowMarker); err != nil {
 			return err
@@ -135,21 +142,25 @@ func (t *table) apply(ctx context.Context, g *group, meta tableMetadata) error {
 	if len(c.remove) > 0 {
 		operation = "MERGE"
 	}
-	actions := []delta.Action{{CommitInfo: g.progress.info(operation)}, {Txn: t.txn(g.last().Number)}}
+	actions := []delta.Action{{CommitInfo: g.progress.info(operation, t.r.now())}, {Txn: t.txn(g.last().Number)}}
 	actions = append(append(actions, c.remove...), c.add...)
 	if err := t.commit(ctx, actions); err != nil {
 		return err
 	}
-	t.ids.forget(c.out.name)
+	t.progress = g.progress
+	return c.clear(ctx)
+}
+
+// clear removes what no version needs.
+func (c *change) clear(ctx context.Context) error {
 	for _, name := range c.junk {
-		t.ids.forget(name)
-		if err := t.lake.Remove(ctx, name); err != nil {
+		if err := c.lake.Remove(ctx, name); err != nil {
 			return fmt.Errorf("remove %s, which no version holds: %w", name, err)
 		}
 	}
 	for _, a := range c.remove {
 		if _, ok := c.find(a.Remove.Path); !ok { // else it only got a deletion vector
-			t.ids.forget(a.Remove.Path)
+			c.keys.cache.remove(c.keys.table, c.keys.digest(a.Remove.Path, a.Remove.Size))
 		}
 	}
 	return nil
@@ -189,10 +200,7 @@ func (c *change) file(ctx context.Context, in *input, upserts bool) error {
 	if err := c.check(b.Marker); err != nil {
 		return wrong(err)
 	}
-	if err := c.need(ctx, b.Marker); err != nil {
-		return err
-	}
-	return c.rows(ctx, b)
+	return c.apply(ctx, b)
 }
 
 // check refuses markers that Fabric doesn't know, and changes without a key.
@@ -211,25 +219,24 @@ func (c *change) check(markers []int32) error {
 	return nil
 }
 
-// need builds the index when a row asks for a key.
-func (c *change) need(ctx context.Context, markers []int32) error {
-	if c.index != nil || !slices.ContainsFunc(markers, func(m int32) bool { return m != batch.Insert }) {
-		return nil
-	}
-	return c.build(ctx)
-}
+// askedMost is how many keys are looked for at once: 16 bytes each.
+const askedMost = 1 << 20
 
-// rows applies rows in their order.
-func (c *change) rows(ctx context.Context, b *batch.Batch) error {
+// apply applies rows in their order.
+func (c *change) apply(ctx context.Context, b *batch.Batch) error {
+	if err := c.outdate(ctx, b); err != nil {
+		return err
+	}
 	var key []byte
 	for i := range b.Rows() {
 		var h hash
-		if c.index != nil {
+		if c.keyed() {
 			key = b.AppendKey(key[:0], i)
-			h = c.index.hash(key)
-			if b.Marker[i] != batch.Insert {
-				c.index.take(h, c.kill)
-			}
+			h = hashOf(key)
+		}
+		if b.Marker[i] != batch.Insert {
+			c.rows.take(h, func(l loc) { c.kill(c.outs[l.file], l.row) })
+			c.asked = append(c.asked, h)
 		}
 		if b.Marker[i] == batch.Delete {
 			continue
@@ -238,17 +245,61 @@ func (c *change) rows(ctx context.Context, b *batch.Batch) error {
 			return err
 		}
 	}
+	if len(c.asked) < askedMost {
+		return nil
+	}
+	return c.look(ctx)
+}
+
+// outdate takes away the rows that b changes in files that this commit took as
+// they are: later rows of those keys stay.
+func (c *change) outdate(ctx context.Context, b *batch.Batch) error {
+	if len(c.taken) == 0 {
+		return nil
+	}
+	var asked []hash
+	var key []byte
+	for i := range b.Rows() {
+		if b.Marker[i] != batch.Insert {
+			key = b.AppendKey(key[:0], i)
+			asked = append(asked, hashOf(key))
+		}
+	}
+	if asked = ascending(asked); len(asked) == 0 {
+		return nil
+	}
+	for _, name := range c.taken {
+		f := delta.File{Add: *c.fresh[name], Name: name, Rows: -1}
+		if err := c.keys.find(ctx, c.snap, &f, asked, func(row uint32) { c.kill(name, row) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look takes away the rows that the table held under the keys asked for.
+func (c *change) look(ctx context.Context) error {
+	if c.asked = ascending(c.asked); len(c.asked) == 0 {
+		return nil
+	}
+	for i := range c.snap.Files {
+		f := &c.snap.Files[i]
+		if err := c.keys.find(ctx, c.snap, f, c.asked, func(row uint32) { c.kill(f.Name, row) }); err != nil {
+			return err
+		}
+	}
+	c.asked = c.asked[:0]
 	return nil
 }
 
 // kill takes a row away.
-func (c *change) kill(l loc) {
-	bm := c.dead[l.file]
+func (c *change) kill(name string, row uint32) {
+	bm := c.dead[name]
 	if bm == nil {
 		bm = roaring64.New()
-		c.dead[l.file] = bm
+		c.dead[name] = bm
 	}
-	bm.Add(uint64(l.row))
+	bm.Add(uint64(row))
 }
 
 // adoptable reports whether a file of the landing zone can be a file of the
@@ -264,14 +315,7 @@ func (c *change) take(ctx context.Context, data []byte, pf *parquet.File) error 
 	if err := c.write(ctx, name, data, delta.RowStats(int64(pf.Rows))); err != nil {
 		return err
 	}
-	if c.index == nil {
-		return nil
-	}
-	b, err := pf.Read(c.keyNames(), false)
-	if err != nil {
-		return &fault{text: err.Error(), err: err}
-	}
-	c.enter(keysOnly(b), name, nil)
+	c.taken = append(c.taken, name)
 	return nil
 }
 
@@ -283,65 +327,8 @@ func (c *change) write(ctx context.Context, name string, data []byte, stats stri
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	c.fresh[name] = &delta.Add{Path: delta.EncodePath(name), PartitionValues: map[string]string{}, Size: int64(len(data)),
-		ModificationTime: time.Now().UnixMilli(), DataChange: true, Stats: stats}
+		ModificationTime: c.r.now().UnixMilli(), DataChange: true, Stats: stats}
 	return nil
-}
-
-func (c *change) keyNames() []string {
-	var names []string
-	for _, k := range c.schema.Key {
-		names = append(names, c.schema.Fields[k].Name)
-	}
-	return names
-}
-
-// keysOnly makes every column of b its key, in order.
-func keysOnly(b *batch.Batch) *batch.Batch {
-	for i := range b.Schema.Fields {
-		b.Schema.Key = append(b.Schema.Key, i)
-	}
-	return b
-}
-
-// build reads the keys of the whole table, and of what this commit wrote.
-func (c *change) build(ctx context.Context) error {
-	c.index = newIndex()
-	err := c.snap.Scan(ctx, c.keyNames(), func(f delta.File, b *batch.Batch, live []int32) error {
-		c.enter(keysOnly(&batch.Batch{Schema: &batch.Schema{Fields: b.Schema.Fields}, Cols: b.Cols}), f.Name, live)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("index the table: %w", err)
-	}
-	for name, a := range c.fresh {
-		f := delta.File{Add: *a, Name: name, Rows: -1}
-		b, err := c.snap.ReadFile(ctx, &f, c.keyNames())
-		if err != nil {
-			return fmt.Errorf("index the table: %w", err)
-		}
-		c.enter(keysOnly(b), name, nil)
-	}
-	c.out.index(c.index)
-	return nil
-}
-
-// enter puts rows of a file into the index; all of them when live is nil.
-func (c *change) enter(b *batch.Batch, name string, live []int32) {
-	id := c.ids.of(name)
-	var key []byte
-	put := func(i int) {
-		key = b.AppendKey(key[:0], i)
-		c.index.add(c.index.hash(key), loc{id, uint32(i)})
-	}
-	if live == nil {
-		for i := range b.Cols[0].Rows() {
-			put(i)
-		}
-		return
-	}
-	for _, i := range live {
-		put(int(i))
-	}
 }
 
 func encodeFile(b *batch.Batch) ([]byte, error) {

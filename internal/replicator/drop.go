@@ -95,7 +95,7 @@ func (r *Replicator) dropGone(ctx context.Context, folders []landing.Folder) err
 		}
 		t.busy.Unlock()
 		if err != nil {
-			t.report(err)
+			t.report(ctx, err)
 			continue
 		}
 		r.mu.Lock()
@@ -124,12 +124,17 @@ func (r *Replicator) known() map[string]*table {
 
 func (t *table) dropGone(ctx context.Context) error {
 	t.forget()
+	resume, err := t.abandon(ctx)
+	defer resume()
+	if err != nil {
+		return err
+	}
 	dropped, err := t.r.dropOwned(ctx, t.lake)
 	if err != nil {
 		return fmt.Errorf("drop the table, as its folder is gone: %w", err)
 	}
 	if !dropped {
-		return nil
+		return t.lake.Remove(ctx, faultFile)
 	}
 	t.r.Events(Event{Schema: t.schema, Table: t.name, Version: -1, Dropped: true})
 	return t.r.Tables.Remove(ctx, lakeDir(t.schema, t.name))
@@ -146,6 +151,7 @@ func (r *Replicator) dropOwned(ctx context.Context, lake store.Store) (bool, err
 	if err != nil || !r.owns(s) {
 		return false, err
 	}
+	r.keys.drop(tableFolder(s.Metadata.ID))
 	return true, drop(ctx, lake)
 }
 

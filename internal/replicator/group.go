@@ -3,6 +3,7 @@ package replicator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/delta"
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/parquet"
+	"github.com/pgmirror/pgmirror/internal/store"
 )
 
 // group is the files that one commit applies.
@@ -118,10 +120,7 @@ func (t *table) finish(g *group) *group {
 	if len(g.files) == 0 {
 		return g
 	}
-	if t.snap != nil {
-		// The former commit of this table holds the sums; a broken one was refused by load.
-		_ = g.progress.parse(t.snap.Info)
-	}
+	g.progress = t.progress
 	g.progress.FirstFile, g.progress.LastFile = g.files[0].Number, g.last().Number
 	g.progress.ProcessedRows += g.rows
 	for _, f := range g.files {
@@ -148,14 +147,29 @@ type progress struct {
 	CommitTime     time.Time `json:"commitTime,omitzero"` // at the source
 }
 
-func (p *progress) info(operation string) *delta.CommitInfo {
+func (p progress) info(operation string, now time.Time) *delta.CommitInfo {
 	text, _ := json.Marshal(p) // numbers, strings and a time can't fail
-	return &delta.CommitInfo{Operation: operation, User: string(text)}
+	return &delta.CommitInfo{Operation: operation, User: string(text), Timestamp: now.UnixMilli()}
 }
 
-func (p *progress) parse(c delta.CommitInfo) error {
-	if c.User == "" {
-		return nil
+// recall finds what the newest commit of ours told: others may have committed
+// since, who optimize the table.
+func (t *table) recall(ctx context.Context, s *delta.Snapshot) (p progress, err error) {
+	info := s.Info
+	for v := s.Version; ; v-- {
+		if info.Engine == delta.Engine && info.User != "" {
+			if err := json.Unmarshal([]byte(info.User), &p); err != nil {
+				return p, fmt.Errorf("commit %d: %w", v, err)
+			}
+			return p, nil
+		}
+		if v == 0 {
+			return progress{}, nil
+		}
+		if info, err = delta.Info(ctx, t.lake, v-1); errors.Is(err, store.ErrNotExist) {
+			return progress{}, nil // cleaned away: the counters begin anew
+		} else if err != nil {
+			return p, err
+		}
 	}
-	return json.Unmarshal([]byte(c.User), p)
 }

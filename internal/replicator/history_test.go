@@ -3,11 +3,16 @@ package replicator
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
+	"path"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -70,6 +75,9 @@ type history struct {
 	p    *power // of r's stores
 	cut  bool   // a process was killed: it may have left files that no version holds
 	lsn  landing.LSN
+	now  time.Time           // as the replicator sees it
+	seen map[int64]time.Time // when each version was there
+	aged bool                // time has passed: versions may go
 }
 
 func (h *history) publishSome() {
@@ -102,12 +110,72 @@ func (h *history) start() {
 	c := h.config
 	c.Landing, c.Tables = cutStore{h.landing, h.p}, cutStore{h.lake, h.p}
 	h.r = New(c)
+	h.r.now = func() time.Time { return h.now }
+}
+
+// settleTime gives the files that were written the time that they were written
+// at, and notes the versions.
+func (h *history) settleTime() {
+	root := filepath.Join(h.dir, "lake")
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		fi, err := d.Info()
+		if err == nil && time.Since(fi.ModTime()) < 24*time.Hour {
+			err = os.Chtimes(p, h.now, h.now)
+		}
+		return err
+	})
+	if err != nil {
+		h.Fatal(err)
+	}
+	list, err := h.table().List(context.Background(), "_delta_log")
+	if err != nil {
+		h.Fatal(err)
+	}
+	for _, i := range list {
+		v, err := strconv.ParseInt(strings.TrimSuffix(path.Base(i.Name), ".json"), 10, 64)
+		if _, ok := h.seen[v]; err == nil && !ok {
+			h.seen[v] = h.now
+		}
+	}
+}
+
+// tear damages a key file.
+func (h *history) tear() {
+	files, err := filepath.Glob(filepath.Join(h.dir, "keys", "*", "*"+keySuffix))
+	if err != nil || len(files) == 0 {
+		return
+	}
+	p := rapid.SampledFrom(files).Draw(h.t, "key file")
+	body, err := os.ReadFile(p)
+	if err != nil {
+		h.Fatal(err)
+	}
+	if len(body) == 0 {
+		return
+	}
+	at := rapid.IntRange(0, len(body)-1).Draw(h.t, "byte")
+	switch rapid.IntRange(0, 2).Draw(h.t, "damage") {
+	case 0:
+		err = os.Remove(p)
+	case 1:
+		err = os.WriteFile(p, body[:at], 0o600)
+	case 2:
+		body[at] ^= 0x5a
+		err = os.WriteFile(p, body, 0o600)
+	}
+	if err != nil {
+		h.Fatal(err)
+	}
 }
 
 // fail lets the writes of one round fail, from some write on.
 func (h *history) fail() {
 	h.p.left, h.p.how = rapid.IntRange(0, 8).Draw(h.t, "writes"), rapid.IntRange(before, after).Draw(h.t, "how")
 	_ = h.r.Once(context.Background()) // the cut is an error somewhere, or too late
+	h.settleTime()
 	h.cut = h.cut || h.p.off()
 	h.p.left = math.MaxInt
 }
@@ -139,20 +207,22 @@ func (h *history) orphans() {
 	}
 }
 
-// check compares every version with the model.
+// check compares every version with the model. One that was superseded longer
+// than the retention ago may be gone, and is never a wrong row.
 func (h *history) check() {
 	newest, err := delta.Open(context.Background(), h.table(), -1)
 	if err != nil {
 		return // no table yet
 	}
 	for v := newest.Version; v >= 0; v-- {
-		s, err := delta.Open(context.Background(), h.table(), v)
+		superseded, ok := h.seen[v+1]
+		kept := !ok || superseded.After(h.now.Add(-h.r.Upkeep.Retention))
+		got, n, err := h.version(v)
 		if err != nil {
-			h.Fatal(err)
-		}
-		n := int64(0)
-		for _, x := range s.Txns {
-			n = x
+			if kept {
+				h.Fatalf("version %d, superseded %s ago: %v", v, h.now.Sub(superseded), err)
+			}
+			continue
 		}
 		want := []string{}
 		if n > 0 {
@@ -160,10 +230,23 @@ func (h *history) check() {
 				h.Fatalf("version %d ends with file %d, inside a transaction", v, n)
 			}
 		}
-		if diff := cmp.Diff(want, h.scan(s)); diff != "" {
+		if diff := cmp.Diff(want, got); diff != "" {
 			h.Fatalf("version %d, file %d (-want +got):\n%s", v, n, diff)
 		}
 	}
+}
+
+// version is the rows of a version, and the number of the last file in it.
+func (h *history) version(v int64) (rows []string, n int64, err error) {
+	s, err := delta.Open(context.Background(), h.table(), v)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, x := range s.Txns {
+		n = x
+	}
+	rows, err = scanRows(s)
+	return rows, n, err
 }
 
 // fast is a folder of a file system in memory, where there is one: these tests
@@ -185,7 +268,12 @@ func TestRandomHistories(t *testing.T) {
 		}
 		defer os.RemoveAll(dir)
 		cow := rapid.Bool().Draw(t, "copy on write")
-		h := &history{zone: newZone(t, dir, cow), t: t, model: model{rows: map[int64][]string{}}}
+		h := &history{zone: newZone(t, dir, cow), t: t, model: model{rows: map[int64][]string{}},
+			now: time.Now().AddDate(-2, 0, 0), seen: map[int64]time.Time{}}
+		if rapid.Bool().Draw(t, "key files on disk") {
+			h.config.KeyCache = filepath.Join(dir, "keys")
+		}
+		h.config.Upkeep.DeletedPercent = rapid.SampledFrom([]int64{30, 100}).Draw(t, "deleted")
 		h.config.FileBytes = rapid.SampledFrom([]int64{300, 2000, 1 << 20}).Draw(t, "file bytes")
 		h.metadata("id")
 		h.start()
@@ -196,10 +284,17 @@ func TestRandomHistories(t *testing.T) {
 				if s := h.round(h.r); s.Error != "" {
 					t.Fatal(s.Error)
 				}
+				h.settleTime()
+				h.check()
 			},
 			"restart": func(t *rapid.T) { h.start() },
 			"cut":     func(t *rapid.T) { h.t = t; h.fail(); h.start() },
 			"hiccup":  func(t *rapid.T) { h.t = t; h.fail() }, // the same process goes on
+			"time": func(t *rapid.T) {
+				h.now = h.now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "hours")) * time.Hour)
+				h.aged = true
+			},
+			"tear": func(t *rapid.T) { h.t = t; h.tear() },
 			"column": func(t *rapid.T) {
 				if h.wide {
 					t.Skip("there already")
@@ -218,8 +313,9 @@ func TestRandomHistories(t *testing.T) {
 		if s := h.round(h.r); s.Error != "" || s.LastFile != h.n {
 			t.Fatalf("got %+v, want file %d", s, h.n)
 		}
+		h.settleTime()
 		h.check()
-		if !h.cut {
+		if !h.cut && !h.aged {
 			h.orphans()
 		}
 	})

@@ -12,43 +12,34 @@ import (
 // was written: by it small files are known.
 const bytesTag = "pgmirror.bytes"
 
-// output is rows on their way to a new data file. The index knows them already,
-// under the id of that file and their position here.
+// output is rows on their way to a new data file. The overlay knows them already.
 type output struct {
 	name   string
-	id     uint32
+	file   uint32 // its place in outs
 	rows   *batch.Batch
-	hashes []hash // of the rows' keys, when there is an index
+	hashes []hash // of the rows' keys, when there is a key
 }
 
 // open begins a new data file.
 func (c *change) open() {
 	name := newDataName()
-	c.out = output{name: name, id: c.ids.of(name), rows: batch.New(c.schema, false)}
+	c.out = output{name: name, file: uint32(len(c.outs)), rows: batch.New(c.schema, false)}
+	c.outs = append(c.outs, name)
 }
 
-// append adds row i of b, whose key's hash is h, as a new row.
+// append adds row i of b, whose key's hash is h.
 func (c *change) append(ctx context.Context, b *batch.Batch, i int, h hash) error {
-	if c.index != nil {
-		c.index.add(h, c.out.next())
+	if c.rows != nil {
+		c.rows.add(h, loc{c.out.file, uint32(c.out.rows.Rows())})
 	}
 	return c.put(ctx, b, i, h)
 }
 
-// carry adds row i of b, which lay at from until now.
-func (c *change) carry(ctx context.Context, b *batch.Batch, i int, h hash, from loc) error {
-	if c.index != nil {
-		c.index.move(h, from, c.out.next())
-	}
-	return c.put(ctx, b, i, h)
-}
-
-func (o *output) next() loc { return loc{o.id, uint32(o.rows.Rows())} }
-
+// put adds a row that nothing in this commit will change any more.
 func (c *change) put(ctx context.Context, b *batch.Batch, i int, h hash) error {
 	c.out.rows.AppendRow(b, i)
 	c.out.rows.EndRow()
-	if c.index != nil {
+	if c.keyed() {
 		c.out.hashes = append(c.out.hashes, h)
 	}
 	if int64(c.out.rows.Bytes()) < c.r.FileBytes {
@@ -60,16 +51,16 @@ func (c *change) put(ctx context.Context, b *batch.Batch, i int, h hash) error {
 // flush writes the rows that are still alive, and begins a new file.
 func (c *change) flush(ctx context.Context) error {
 	o, rows := &c.out, c.out.rows
-	if dead := c.dead[o.id]; dead != nil {
+	if dead := c.dead[o.name]; dead != nil {
 		live := delta.Live(rows.Rows(), dead, nil)
 		for to, from := range live {
-			c.index.move(o.hashes[from], loc{o.id, uint32(from)}, loc{o.id, uint32(to)})
+			c.rows.move(o.hashes[from], loc{o.file, uint32(from)}, loc{o.file, uint32(to)})
+			o.hashes[to] = o.hashes[from]
 		}
-		rows = rows.Select(live)
-		delete(c.dead, o.id)
+		rows, o.hashes = rows.Select(live), o.hashes[:len(live)]
+		delete(c.dead, o.name)
 	}
 	if rows.Rows() == 0 {
-		c.ids.forget(o.name)
 		c.open()
 		return nil
 	}
@@ -81,17 +72,9 @@ func (c *change) flush(ctx context.Context) error {
 		return err
 	}
 	c.fresh[o.name].Tags = map[string]string{bytesTag: strconv.Itoa(rows.Bytes())}
+	if c.keyed() {
+		c.keys.enter(o.name, int64(len(data)), o.hashes)
+	}
 	c.open()
 	return nil
-}
-
-// index enters the rows that were put in before there was an index.
-func (o *output) index(x *index) {
-	var key []byte
-	for i := range o.rows.Rows() {
-		key = o.rows.AppendKey(key[:0], i)
-		h := x.hash(key)
-		x.add(h, loc{o.id, uint32(i)})
-		o.hashes = append(o.hashes, h)
-	}
 }

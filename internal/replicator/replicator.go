@@ -29,10 +29,23 @@ type Config struct {
 	TableLimit    int           // tables beyond it fail; 1000 by default
 	Events        func(Event)   // is called from several goroutines; may be nil
 
-	Workers         int   // tables worked on at once; one a processor by default
-	Budget          int64 // bytes in memory for all of them, roughly; 512 MiB by default
-	FileBytes       int64 // bytes of rows, in memory, of a data file that is full; 32 MiB by default
-	CheckpointEvery int64 // commits; 20 by default
+	Workers   int    // tables worked on at once; one a processor by default
+	Budget    int64  // bytes in memory for all of them, roughly; 512 MiB by default
+	FileBytes int64  // bytes of rows, in memory, of a data file that is full; 32 MiB by default
+	KeyCache  string // folder of this machine for the tables' key files; "": they are kept in memory, 20 bytes a row
+
+	Upkeep Upkeep
+}
+
+// Upkeep says how the tables are kept in shape, in the background.
+type Upkeep struct {
+	Share           float64       // of one processor's time, up to 1; 0.25 by default
+	SmallFiles      int           // files of about one size that are made one; 4 by default
+	DeletedPercent  int64         // of a file's rows: with more of them deleted it is rewritten; 30 by default
+	CheckpointEvery int64         // commits; 20 by default
+	VacuumEvery     time.Duration // 1 h by default
+	Retention       time.Duration // how long what a version needs stays once it is superseded; 24 h by default
+	LogRetention    time.Duration // how long superseded commits stay; Retention by default
 }
 
 func (c Config) withDefaults() Config {
@@ -42,7 +55,13 @@ func (c Config) withDefaults() Config {
 	set(&c.Workers, max(2, runtime.GOMAXPROCS(0)))
 	set(&c.Budget, 512<<20)
 	set(&c.FileBytes, 32<<20)
-	set(&c.CheckpointEvery, 20)
+	set(&c.Upkeep.Share, 0.25)
+	set(&c.Upkeep.SmallFiles, 4)
+	set(&c.Upkeep.DeletedPercent, 30)
+	set(&c.Upkeep.CheckpointEvery, 20)
+	set(&c.Upkeep.VacuumEvery, time.Hour)
+	set(&c.Upkeep.Retention, 24*time.Hour)
+	set(&c.Upkeep.LogRetention, c.Upkeep.Retention)
 	if c.Events == nil {
 		c.Events = func(Event) {}
 	}
@@ -74,25 +93,36 @@ type Event struct {
 type Replicator struct {
 	Config
 	workers chan struct{}
-	memory  *semaphore.Weighted
+	memory  *semaphore.Weighted // what upkeep needs is left out
+	keys    keyCache
+	stirred chan struct{} // a table was shown to upkeep
+	now     func() time.Time
 
 	mu      sync.Mutex
 	tables  map[string]*table // by folder
 	cleared bool              // tables of a former life whose folders are gone were dropped
 }
 
+// applyBudget is the part of the budget that commits share; the rest is for
+// upkeep, which holds up none of them.
+func (c Config) applyBudget() int64 { return c.Budget - c.Budget/4 }
+
 // New makes a Replicator. It touches nothing.
 func New(c Config) *Replicator {
 	c = c.withDefaults()
-	return &Replicator{Config: c, workers: make(chan struct{}, c.Workers), memory: semaphore.NewWeighted(c.Budget), tables: map[string]*table{}}
+	return &Replicator{Config: c, workers: make(chan struct{}, c.Workers), memory: semaphore.NewWeighted(c.applyBudget()),
+		keys: keyCache{dir: c.KeyCache, mem: map[string]map[digest][]byte{}}, stirred: make(chan struct{}, 1), now: time.Now, tables: map[string]*table{}}
 }
 
 // Run scans and applies until ctx ends, and returns nil then. It fails when the
 // landing zone as a whole can't be read; a fault of one table is in Status. A
-// table with much to do holds up no other.
+// table with much to do holds up no other, and upkeep holds up none.
 func (r *Replicator) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { r.upkeep(ctx) })
 	tick := time.NewTicker(r.ScanInterval)
 	defer tick.Stop()
 	for {
@@ -110,12 +140,13 @@ func (r *Replicator) Run(ctx context.Context) error {
 	}
 }
 
-// Once does one round: all that the landing zone holds now is applied when it
-// returns. Its errors are those of Run.
+// Once does one round: all that the landing zone holds now is applied, and the
+// tables are in shape, when it returns. Its errors are those of Run.
 func (r *Replicator) Once(ctx context.Context) error {
 	var wg sync.WaitGroup
 	err := r.scan(ctx, &wg)
 	wg.Wait()
+	r.upkeepOnce(ctx)
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -136,12 +167,12 @@ func (r *Replicator) scan(ctx context.Context, wg *sync.WaitGroup) error {
 		t := r.table(f)
 		name := f.Schema + "/" + f.Table
 		if other, ok := taken[name]; ok {
-			t.report(&fault{text: fmt.Sprintf("folder %s is the same table as folder %s", f.Dir, other)})
+			t.report(ctx, &fault{text: fmt.Sprintf("folder %s is the same table as folder %s", f.Dir, other)})
 			continue
 		}
 		taken[name] = f.Dir
 		if i >= r.TableLimit {
-			t.report(&fault{text: fmt.Sprintf("The tables count might exceed the limit of %d.", r.TableLimit)})
+			t.report(ctx, &fault{text: fmt.Sprintf("The tables count might exceed the limit of %d.", r.TableLimit)})
 			continue
 		}
 		r.start(ctx, wg, t, f)

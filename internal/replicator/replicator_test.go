@@ -57,7 +57,7 @@ func newZone(t tb, dir string, cow bool) *zone {
 	if z.lake, err = store.OpenDir(filepath.Join(dir, "lake")); err != nil {
 		t.Fatal(err)
 	}
-	z.config = Config{Landing: z.landing, Tables: z.lake, AppID: "mirror-1", CopyOnWrite: cow, FileBytes: 2000, CheckpointEvery: 3}
+	z.config = Config{Landing: z.landing, Tables: z.lake, AppID: "mirror-1", CopyOnWrite: cow, FileBytes: 2000, Upkeep: Upkeep{CheckpointEvery: 3}}
 	return z
 }
 
@@ -151,6 +151,14 @@ func (z *zone) read(version int64) []string {
 
 func (z *zone) scan(s *delta.Snapshot) []string {
 	z.Helper()
+	out, err := scanRows(s)
+	if err != nil {
+		z.Fatal(err)
+	}
+	return out
+}
+
+func scanRows(s *delta.Snapshot) ([]string, error) {
 	out := []string{}
 	err := s.Scan(context.Background(), nil, func(_ delta.File, b *batch.Batch, live []int32) error {
 		for _, i := range live {
@@ -158,11 +166,8 @@ func (z *zone) scan(s *delta.Snapshot) []string {
 		}
 		return nil
 	})
-	if err != nil {
-		z.Fatal(err)
-	}
 	slices.Sort(out)
-	return out
+	return out, err
 }
 
 func rowText(b *batch.Batch, i int) string {
@@ -285,7 +290,7 @@ func TestProcessedFilesExpire(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(z.dir, "landing", shop, landing.ProcessedDir, landing.FileName(1)), old, old); err != nil {
 		t.Fatal(err)
 	}
-	z.config.CheckpointEvery = 1
+	z.config.Upkeep.CheckpointEvery = 1
 	z.publish(false, nil, row{id: 2})
 	z.once()
 	if diff := cmp.Diff([]string{landing.FileName(2), landing.FileName(3)}, z.listed(shop+"/"+landing.ProcessedDir)); diff != "" {

@@ -4,37 +4,29 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/bits"
 	"slices"
-	"strconv"
-	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 
 	"github.com/pgmirror/pgmirror/internal/delta"
 )
 
-const (
-	fanout    = 4  // small files of one size that are made one
-	deadShare = 30 // per cent of a file's rows: with more of them deleted it is rewritten
-)
-
 // settle turns what the files of the group did into the actions of the commit:
 // every file that lost rows is rewritten without them, or gets a deletion
 // vector.
 func (c *change) settle(ctx context.Context) error {
-	now := time.Now().UnixMilli()
+	if err := c.look(ctx); err != nil {
+		return err
+	}
+	now := c.r.now().UnixMilli()
 	var vectors delta.Vectors
-	for _, id := range slices.Sorted(maps.Keys(c.dead)) {
-		if id == c.out.id {
+	for _, name := range slices.Sorted(maps.Keys(c.dead)) {
+		if name == c.out.name {
 			continue // flush leaves those out
 		}
-		if err := c.settleFile(ctx, c.ids.name[id], c.dead[id], &vectors, now); err != nil {
+		if err := c.settleFile(ctx, name, c.dead[name], &vectors, now); err != nil {
 			return err
 		}
-	}
-	if err := c.coalesce(ctx, now); err != nil {
-		return err
 	}
 	if err := c.flush(ctx); err != nil {
 		return err
@@ -49,31 +41,45 @@ func (c *change) settle(ctx context.Context) error {
 }
 
 func (c *change) settleFile(ctx context.Context, name string, dead *roaring64.Bitmap, vectors *delta.Vectors, now int64) error {
-	if a := c.fresh[name]; a != nil { // written by this commit: no version will hold it
-		delete(c.fresh, name)
-		c.junk = append(c.junk, name)
-		return c.rewrite(ctx, &delta.File{Add: *a, Name: name, Rows: -1}, dead)
+	if a := c.fresh[name]; a != nil {
+		return c.settleFresh(ctx, name, a, dead, vectors)
 	}
-	f, ok := c.find(name)
+	f, ok := c.find(delta.EncodePath(name))
 	if !ok {
-		return fmt.Errorf("the index names %s, which version %d does not hold", name, c.snap.Version)
+		return fmt.Errorf("rows of %s change, which version %d does not hold", name, c.snap.Version)
 	}
 	before, err := c.snap.Deleted(ctx, f)
 	if err != nil {
 		return err
 	}
-	if before != nil {
-		dead = roaring64.Or(before, dead)
+	if before != nil { // a key file also tells of rows that are deleted already
+		if dead.Or(before); dead.GetCardinality() == before.GetCardinality() {
+			return nil
+		}
 	}
 	c.remove = append(c.remove, f.Removal(now))
-	gone := int64(dead.GetCardinality())
-	switch {
+	switch gone := int64(dead.GetCardinality()); {
 	case gone == f.Rows:
 		return nil
-	case c.withVectors() && gone*100 <= f.Rows*deadShare:
+	case c.withVectors():
 		return c.mark(f, dead, vectors)
 	}
 	return c.rewrite(ctx, f, dead)
+}
+
+// settleFresh is settleFile for a file that this commit wrote.
+func (c *change) settleFresh(ctx context.Context, name string, a *delta.Add, dead *roaring64.Bitmap, vectors *delta.Vectors) error {
+	if !c.withVectors() { // no version will hold it
+		delete(c.fresh, name)
+		c.junk = append(c.junk, name)
+		return c.rewrite(ctx, &delta.File{Add: *a, Name: name, Rows: -1}, dead)
+	}
+	var err error
+	if a.DeletionVector, err = vectors.Add(dead); err != nil {
+		return err
+	}
+	a.Stats, err = delta.Loosen(a.Stats)
+	return err
 }
 
 func (c *change) withVectors() bool {
@@ -102,71 +108,23 @@ func (c *change) rewrite(ctx context.Context, f *delta.File, dead *roaring64.Bit
 		return err
 	}
 	b.Schema = c.schema
-	id := c.ids.of(f.Name)
 	var key []byte
 	for _, i := range delta.Live(b.Rows(), dead, nil) {
 		var h hash
-		if c.index != nil {
+		if c.keyed() {
 			key = b.AppendKey(key[:0], int(i))
-			h = c.index.hash(key)
+			h = hashOf(key)
 		}
-		if err := c.carry(ctx, b, int(i), h, loc{id, uint32(i)}); err != nil {
+		if err := c.put(ctx, b, int(i), h); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// coalesce rewrites small files into larger ones: those of about one size, when
-// there are several, so that a row is rewritten a number of times that grows
-// with the logarithm of the table.
-func (c *change) coalesce(ctx context.Context, now int64) error {
-	sizes := map[int][]*delta.File{}
-	for i := range c.snap.Files {
-		f := &c.snap.Files[i]
-		size := memory(f)
-		if size >= c.r.FileBytes/2 || c.touched(f.Name) {
-			continue
-		}
-		class := bits.Len64(uint64(size)) / 2
-		sizes[class] = append(sizes[class], f)
-	}
-	for _, class := range slices.Sorted(maps.Keys(sizes)) {
-		files := sizes[class]
-		if len(files) < fanout {
-			continue
-		}
-		for _, f := range files[:min(len(files), 2*fanout)] {
-			dead, err := c.snap.Deleted(ctx, f)
-			if err == nil {
-				err = c.rewrite(ctx, f, dead)
-			}
-			if err != nil {
-				return err
-			}
-			c.remove = append(c.remove, f.Removal(now))
-		}
-	}
-	return nil
-}
-
-// memory is roughly the memory that a file's rows take.
-func memory(f *delta.File) int64 {
-	if n, err := strconv.ParseInt(f.Tags[bytesTag], 10, 64); err == nil {
-		return n
-	}
-	return 4 * f.Size
-}
-
-func (c *change) touched(name string) bool {
-	id, ok := c.ids.id[name]
-	return ok && c.dead[id] != nil
-}
-
-// find looks a file of the table up.
-func (c *change) find(name string) (*delta.File, bool) {
-	path := delta.EncodePath(name)
-	i, ok := slices.BinarySearchFunc(c.snap.Files, path, func(f delta.File, p string) int {
+// find looks a file of the table up by its path in the log.
+func (t *table) find(path string) (*delta.File, bool) {
+	i, ok := slices.BinarySearchFunc(t.snap.Files, path, func(f delta.File, p string) int {
 		switch {
 		case f.Path < p:
 			return -1
@@ -178,5 +136,5 @@ func (c *change) find(name string) (*delta.File, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &c.snap.Files[i], true
+	return &t.snap.Files[i], true
 }

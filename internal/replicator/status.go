@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -66,7 +67,7 @@ func (t *table) set(change func(*TableStatus)) {
 
 // report puts an error into the status; a fault makes the table Failed, and
 // anything else will be tried again.
-func (t *table) report(err error) {
+func (t *table) report(ctx context.Context, err error) {
 	var f *fault
 	failed := errors.As(err, &f)
 	told := false
@@ -79,6 +80,9 @@ func (t *table) report(err error) {
 	})
 	if failed && f.latch {
 		t.latched = true
+		if kept := t.keepFault(ctx, f); kept != nil {
+			err = errors.Join(err, kept) // it latches again when its file is met again
+		}
 	}
 	if !told {
 		t.r.Events(Event{Schema: t.schema, Table: t.name, Version: -1, Err: err})

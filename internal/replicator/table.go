@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/delta"
@@ -23,13 +24,20 @@ type table struct {
 	land, lake   store.Store // the two folders
 	busy         sync.Mutex  // held by the one goroutine that works on it
 
-	etag    string // of the folder that the rest is about
-	latched bool   // failed until the folder is made anew
-	snap    *delta.Snapshot
-	index   *index   // nil until a change asks for a key
-	key     []string // the key columns that the index is made of
-	ids     fileIDs
-	waiting int64 // the newest file when nothing could be applied, as a transaction is not complete
+	etag     string // of the folder that the rest is about
+	latched  bool   // failed until the folder is made anew
+	snap     *delta.Snapshot
+	progress progress // what the newest commit of ours told
+	key      []string // the key columns; nil until a commit names them
+	waiting  int64    // the newest file when nothing could be applied, as a transaction is not complete
+
+	shown   atomic.Pointer[view]       // for upkeep, which takes it
+	ready   atomic.Pointer[compaction] // made by upkeep, to be committed
+	checked int64                      // version of the newest checkpoint
+	cleaned time.Time                  // of the last vacuum
+	life    atomic.Int64               // of the table: counts the times that it was dropped
+	tending sync.Mutex                 // held by upkeep while it works on the table
+	stop    context.CancelFunc         // ends that work; under r.mu
 
 	status TableStatus // under r.mu
 }
@@ -44,28 +52,45 @@ func lakeDir(schema, name string) string { return path.Join(schema, name) }
 // appID names the table and the life of its folder in the Delta log.
 func (t *table) appID() string { return t.r.AppID + "/" + t.schema + "." + t.name + "/" + t.etag }
 
-func (t *table) forget() { t.snap, t.index, t.ids, t.waiting = nil, nil, fileIDs{}, 0 }
+func (t *table) forget() {
+	t.snap, t.progress, t.key, t.waiting = nil, progress{}, nil, 0
+	t.shown.Store(nil)
+}
 
 // sync applies all that the folder holds now.
 func (t *table) sync(ctx context.Context, f landing.Folder) {
 	if f.ETag != t.etag {
 		t.forget()
-		t.etag, t.latched = f.ETag, false
 		t.set(func(s *TableStatus) {
 			*s = TableStatus{Schema: t.schema, Table: t.name, State: Initialized, Version: -1, Generation: f.ETag}
 		})
+		var err error
+		if t.latched, err = t.latchedBefore(ctx, f.ETag); err != nil {
+			t.report(ctx, err)
+			return
+		}
+		t.etag = f.ETag
 	}
+	lost := 0
 	for more := !t.latched; more; {
 		var err error
-		if more, err = t.step(ctx); err != nil {
+		if more, err = t.step(ctx); errors.Is(err, delta.ErrConflict) && lost < conflictsMost {
+			lost++
+			more = true
+			t.forget() // and do it again on top of what the other wrote
+		} else if err != nil {
 			t.forget()
 			if ctx.Err() == nil {
-				t.report(err)
+				t.report(ctx, err)
 			}
 			return
 		}
 	}
 }
+
+// conflictsMost is how often in a row a commit is made again because somebody
+// else (who optimizes the table, say) committed first.
+const conflictsMost = 5
 
 // step applies the next files in one commit, and tells whether there may be
 // more. Files are moved only after the commit that records them, so that a crash
@@ -73,6 +98,11 @@ func (t *table) sync(ctx context.Context, f landing.Folder) {
 func (t *table) step(ctx context.Context) (more bool, err error) {
 	if err := t.load(ctx); err != nil {
 		return false, err
+	}
+	if c := t.ready.Swap(nil); c != nil {
+		if err := t.install(ctx, c); err != nil {
+			return false, fmt.Errorf("compact: %w", err)
+		}
 	}
 	files, err := landing.Files(ctx, t.land, "")
 	if err != nil {
@@ -122,7 +152,6 @@ func (t *table) work(ctx context.Context, pending []landing.File, meta tableMeta
 		return false, err
 	}
 	t.landed(g, start)
-	t.maintain(ctx)
 	return true, nil
 }
 
@@ -133,12 +162,12 @@ func (t *table) weight(pending []landing.File) int64 {
 	for _, f := range pending {
 		most = max(most, f.Size)
 	}
-	if t.snap != nil {
+	if t.snap != nil && t.r.CopyOnWrite {
 		for i := range t.snap.Files {
 			most = max(most, t.snap.Files[i].Size)
 		}
 	}
-	return min(t.r.Budget, 2*t.r.FileBytes+6*most)
+	return min(t.r.applyBudget(), 2*t.r.FileBytes+6*most)
 }
 
 func contiguous(files []landing.File, next int64) []landing.File {
@@ -176,11 +205,17 @@ func (t *table) load(ctx context.Context) error {
 		return fmt.Errorf("open the Delta table: %w", err)
 	}
 	if _, ok := s.Txns[t.appID()]; ok {
-		return t.adopt(s)
+		return t.adopt(ctx, s)
 	}
 	if !t.r.owns(s) {
 		return &fault{text: fmt.Sprintf("%s holds a Delta table that this mirror did not write", lakeDir(t.schema, t.name))}
 	}
+	resume, err := t.abandon(ctx)
+	defer resume()
+	if err != nil {
+		return err
+	}
+	t.r.keys.drop(tableFolder(s.Metadata.ID))
 	if err := drop(ctx, t.lake); err != nil {
 		return fmt.Errorf("drop the table of a former folder: %w", err)
 	}
@@ -188,21 +223,22 @@ func (t *table) load(ctx context.Context) error {
 	return nil
 }
 
-func (t *table) adopt(s *delta.Snapshot) error {
+func (t *table) adopt(ctx context.Context, s *delta.Snapshot) error {
 	if err := s.CheckWritable(); err != nil {
 		return err
 	}
-	var p progress
-	if err := p.parse(s.Info); err != nil {
-		return fmt.Errorf("commit %d: %w", s.Version, err)
+	p, err := t.recall(ctx, s)
+	if err != nil {
+		return err
 	}
-	t.snap = s
+	t.snap, t.progress, t.checked = s, p, s.Checkpointed
 	t.set(func(st *TableStatus) {
 		st.Version, st.LastFile, st.ProcessedRows, st.ProcessedBytes = s.Version, t.applied(), p.ProcessedRows, p.ProcessedBytes
 		if st.LastFile > 0 {
 			st.State, st.LastSync = Replicating, time.UnixMilli(s.Info.Timestamp)
 		}
 	})
+	t.show()
 	return nil
 }
 
@@ -220,7 +256,7 @@ func (t *table) healthy() {
 
 // landed tells of a commit.
 func (t *table) landed(g *group, start time.Time) {
-	now := time.Now()
+	now := t.r.now()
 	at := g.last().Modified
 	if !g.progress.CommitTime.IsZero() {
 		at = g.progress.CommitTime
@@ -231,40 +267,7 @@ func (t *table) landed(g *group, start time.Time) {
 		s.LastSync, s.LatencySeconds = now, max(0, int(now.Sub(at).Seconds()))
 	})
 	t.r.Events(Event{Schema: t.schema, Table: t.name, Version: t.snap.Version, First: g.files[0].Number, Last: g.last().Number, Rows: g.rows,
-		CommitLSN: g.progress.CommitLSN, CommitTime: g.progress.CommitTime, Took: now.Sub(start)})
-}
-
-// maintain writes a checkpoint now and then, and deletes landing files that were
-// processed long ago. What fails here is told and harms nobody: the commits are
-// still there, and the next time deletes the files.
-func (t *table) maintain(ctx context.Context) {
-	if t.snap.Version%t.r.CheckpointEvery != 0 {
-		return
-	}
-	now := time.Now()
-	err := t.snap.Checkpoint(ctx, now)
-	if err = errors.Join(err, expire(ctx, t.land, now.Add(-processedFor))); err != nil {
-		t.r.Events(Event{Schema: t.schema, Table: t.name, Version: t.snap.Version, Err: err})
-	}
-}
-
-// processedFor is how long Fabric keeps processed files.
-const processedFor = 7 * 24 * time.Hour
-
-func expire(ctx context.Context, land store.Store, before time.Time) error {
-	list, err := land.List(ctx, landing.ProcessedDir)
-	if err != nil {
-		return fmt.Errorf("list processed files: %w", err)
-	}
-	for _, i := range list {
-		if !i.Modified.Before(before) {
-			continue
-		}
-		if err := land.Remove(ctx, i.Name); err != nil {
-			return fmt.Errorf("delete the processed file %s: %w", i.Name, err)
-		}
-	}
-	return nil
+		CommitLSN: g.progress.CommitLSN, CommitTime: g.progress.CommitTime, Took: time.Since(start)})
 }
 
 // tidy moves files that are applied out of the way, but the last one, by which
