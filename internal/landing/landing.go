@@ -38,6 +38,12 @@ func TableDir(schema, table string) string {
 	return escape(schema) + schemaSuffix + "/" + escape(table)
 }
 
+// TableName is what Fabric calls the table of a folder that TableDir named.
+func TableName(dir string) (schema, table string) {
+	schema, table, _ = strings.Cut(dir, schemaSuffix+"/")
+	return schema, table
+}
+
 // escape keeps letters, digits and what is harmless in a folder's name.
 func escape(name string) string {
 	var b strings.Builder

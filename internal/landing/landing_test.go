@@ -50,6 +50,9 @@ func TestTableDir(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%q.%q: got %q, want %q", c.schema, c.table, got, c.want)
 		}
+		if s, n := TableName(got); s+".schema/"+n != got {
+			t.Errorf("%s is named %q.%q", got, s, n)
+		}
 		if before, ok := seen[got]; ok {
 			t.Errorf("%q and %q share a folder", before, c.table)
 		}

@@ -160,17 +160,3 @@ func (m *mirror) describe(ctx context.Context, oid uint32) (src *postgres.Table,
 	})
 	return src, plain, err
 }
-
-// snapshot is a copy of the state, for a look while others write it.
-func (t *table) snapshot() tableState {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.state.value
-}
-
-// defined is the definition under which the table is mirrored.
-func (t *table) defined() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.definition
-}

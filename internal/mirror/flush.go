@@ -100,9 +100,7 @@ func (t *table) note(ctx context.Context, ignored int64, count func(*tableState)
 	if ignored == 0 {
 		return nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.state.change(ctx, count); err != nil {
+	if err := t.change(ctx, count); err != nil {
 		return err
 	}
 	t.tellIgnored(ignored)

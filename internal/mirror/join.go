@@ -97,14 +97,12 @@ func (t *table) clear(ctx context.Context) error {
 	if err := t.awaitDropped(ctx); err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	err := t.state.change(ctx, func(s *tableState) {
+	err := t.change(ctx, func(s *tableState) {
 		reason := s.Reason
 		*s = firstState(t.m.run, t.src, 1)
 		s.Phase, s.Reason, s.Generation = phaseJoining, reason, t.generation+1
 	})
-	t.generation = t.state.value.Generation
+	t.generation = t.snapshot().Generation
 	return err
 }
 
@@ -148,7 +146,7 @@ func (m *mirror) joinNew(ctx context.Context, tables []*table) error {
 	}
 	before := landing.Position{CommitLSN: landing.LSN(created.ConsistentPoint) - 1, Complete: true}
 	for _, t := range tables {
-		if err := t.state.change(ctx, func(s *tableState) { s.Phase, s.Position = phaseSnapshot, before }); err != nil {
+		if err := t.change(ctx, func(s *tableState) { s.Phase, s.Position = phaseSnapshot, before }); err != nil {
 			return err
 		}
 		t.position = before
@@ -159,7 +157,7 @@ func (m *mirror) joinNew(ctx context.Context, tables []*table) error {
 // joinSlot names a temporary slot; names have at most 63 characters.
 func joinSlot(slot, run string) string { return slot[:min(len(slot), 40)] + "_join_" + run }
 
-// watch looks for requests and at the catalog now and then: a table that was
+// watch looks for requests, at the catalog and at Fabric now and then: a table that was
 // published, or whose columns changed without a change of its rows, is seen
 // nowhere else.
 func (m *mirror) watch(ctx context.Context) error {
@@ -177,7 +175,11 @@ func (m *mirror) watch(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("look at the catalog: %w", err)
 		}
-		if changed || answered {
+		lost, err := m.lookAtFabric(ctx)
+		if err != nil {
+			return fmt.Errorf("look at Fabric: %w", err)
+		}
+		if changed || answered || lost {
 			return errAgain // the next attempt opens the tables as they are now
 		}
 	}

@@ -42,6 +42,10 @@ type Config struct {
 	// waited for.
 	Dropped func(ctx context.Context, schema, table string) (bool, error)
 
+	// Fabric lists the tables that Fabric has, for noticing what it has lost. nil:
+	// nobody is asked.
+	Fabric func(ctx context.Context) ([]FabricTable, error)
+
 	retry func(try int) time.Duration // before the next try; tests shorten it
 	watch time.Duration               // between looks at the catalog and for requests
 	idle  time.Duration               // how long the slot may lag behind an idle database
@@ -80,6 +84,7 @@ type mirror struct {
 	began  func() // called once everything could be reached and opened
 
 	guard   *guard
+	watched *watched
 	eventMu *sync.Mutex
 
 	sqlMu sync.Mutex
@@ -99,9 +104,10 @@ func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
 	var eventMu sync.Mutex
 	g := &guard{at: map[string][]time.Time{}}
+	w := &watched{seen: map[string]sighting{}}
 	ran := false
 	for try := 0; ; try++ {
-		m := &mirror{cfg: cfg, run: newRunID(), tables: map[uint32]*table{}, guard: g, eventMu: &eventMu}
+		m := &mirror{cfg: cfg, run: newRunID(), tables: map[uint32]*table{}, guard: g, watched: w, eventMu: &eventMu}
 		m.began = func() { ran, try = true, 0 }
 		err := m.attempt(ctx)
 		var fault *Fault

@@ -468,6 +468,65 @@ func TestEvolve(t *testing.T) {
 	b.compare([][3]string{{"plain", "id, note, n, extra, more, unused, filled", "id"}, {"toast", "id, small, big", "id"}})
 }
 
+// What Fabric has lost, begun anew or given up is built anew.
+func TestFabricLosesTables(t *testing.T) {
+	b := newBench(t, tables...)
+	var mu sync.Mutex
+	says := []FabricTable{{Schema: "public", Table: "plain", Rows: 2000}, {Schema: "public", Table: "pair", Rows: 500}, {Schema: "public", Table: "toast", Rows: 60}, {Schema: "public", Table: "moving", Rows: 50}}
+	looks := make(chan bool, 100)
+	cfg := b.config(b.landing)
+	cfg.watch = 30 * time.Millisecond
+	cfg.Fabric = func(context.Context) ([]FabricTable, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		select {
+		case looks <- true:
+		default:
+		}
+		return slices.Clone(says), nil
+	}
+	why := map[string]string{}
+	cfg.Events = func(e Event) {
+		if e.Kind == Rebuilding {
+			mu.Lock()
+			defer mu.Unlock()
+			why[e.Table] = e.Reason
+			says = slices.DeleteFunc(says, func(f FabricTable) bool { return "public."+f.Table == e.Table }) // Fabric drops it
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, cfg) }()
+	for range 3 {
+		<-looks
+	}
+	mu.Lock()
+	says = []FabricTable{{Schema: "public", Table: "plain", Rows: 10}, {Schema: "public", Table: "pair", Rows: 501}, {Schema: "public", Table: "toast", Rows: 60, Failed: "SchemaMergeFailure"}}
+	mu.Unlock()
+	eventually(t, "the lost tables are built anew", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(why) >= 3
+	})
+	mu.Lock()
+	says = nil
+	mu.Unlock()
+	b.caughtUp()
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for table, want := range map[string]string{"public.plain": "begun it anew", "public.toast": "SchemaMergeFailure", "public.moving": "no longer has it"} {
+		if !strings.Contains(why[table], want) {
+			t.Errorf("%s: got %q, want %q", table, why[table], want)
+		}
+	}
+	if why["public.empty"] != "" {
+		t.Errorf("a table that Fabric never had was built anew: %s", why["public.empty"])
+	}
+	b.same()
+}
+
 // A table that has to be built anew again and again is parked.
 func TestRebuildGuard(t *testing.T) {
 	b := newBench(t, tables...)

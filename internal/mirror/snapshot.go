@@ -124,16 +124,14 @@ func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader) error {
 	if err != nil {
 		return err
 	}
-	if s := t.state.value; s.Chunks.Count > 0 && s.Filenode == node {
+	if s := t.snapshot(); s.Chunks.Count > 0 && s.Filenode == node {
 		return nil
 	}
 	blocks, err := r.Blocks(ctx, &t.src)
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.state.change(ctx, func(s *tableState) {
+	return t.change(ctx, func(s *tableState) {
 		s.Filenode = node
 		s.Chunks = chunkState{Blocks: chunkBlocks, Count: max(1, int((uint64(blocks)+chunkBlocks-1)/chunkBlocks))}
 	})
@@ -142,7 +140,7 @@ func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader) error {
 // missing is the chunks that aren't published.
 func (t *table) missing() []chunk {
 	var out []chunk
-	s := t.state.value.Chunks
+	s := t.snapshot().Chunks
 	for n := range s.Count {
 		if s.done(n) {
 			continue
@@ -252,9 +250,7 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 		s.Rows += rows
 	}
 	if b.Rows() == 0 {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		return t.state.change(ctx, finish)
+		return t.change(ctx, finish)
 	}
 	return c.publish(ctx, t, b, finish)
 }
@@ -287,9 +283,7 @@ func (t *table) sameFile(ctx context.Context, r *postgres.SnapshotReader) error 
 	if err := r.Conn().QueryRow(ctx, "SELECT coalesce(pg_catalog.pg_relation_filenode($1::oid), 0)", t.src.OID).Scan(&node); err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if node != t.state.value.Filenode {
+	if node != t.snapshot().Filenode {
 		return postgres.ErrRewritten
 	}
 	return nil
@@ -306,11 +300,7 @@ func (c *copying) publish(ctx context.Context, t *table, b *batch.Batch, note fu
 	return nil
 }
 
-func (t *table) phase() phase {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.state.value.Phase
-}
+func (t *table) phase() phase { return t.snapshot().Phase }
 
 // copied ends a table's snapshot. A table without rows gets a file without rows,
 // or it would not be there in Fabric.
@@ -319,14 +309,14 @@ func (t *table) copied(ctx context.Context) error {
 		return nil
 	}
 	done := func(s *tableState) { s.Phase, s.Reason = phaseReplicating, "" }
-	if t.state.value.Number == 0 {
+	if t.snapshot().Number == 0 {
 		meta := landing.Meta{Position: t.position, CommitTime: time.Now()}
 		if err := t.publish(ctx, batch.New(t.schema, false), meta, done); err != nil {
 			return err
 		}
-	} else if err := t.state.change(ctx, done); err != nil {
+	} else if err := t.change(ctx, done); err != nil {
 		return err
 	}
-	t.m.emit(Event{Kind: TableCopied, Table: t.String(), Rows: t.state.value.Rows})
+	t.m.emit(Event{Kind: TableCopied, Table: t.String(), Rows: t.snapshot().Rows})
 	return nil
 }

@@ -310,6 +310,27 @@ func (t *table) oid() uint32 {
 	return t.state.value.OID
 }
 
+// change replaces the state, durably.
+func (t *table) change(ctx context.Context, edit func(*tableState)) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state.change(ctx, edit)
+}
+
+// snapshot is a copy of the state, for a look while others write it.
+func (t *table) snapshot() tableState {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state.value
+}
+
+// defined is the definition under which the table is mirrored.
+func (t *table) defined() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.definition
+}
+
 // park gives a table up, durably. The others go on.
 func (t *table) park(ctx context.Context, reason string) error {
 	t.mu.Lock()
@@ -335,9 +356,7 @@ func (t *table) rebuild(ctx context.Context, reason string) error {
 }
 
 func (t *table) rebuildNow(ctx context.Context, reason string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.state.change(ctx, func(s *tableState) { s.Phase, s.Reason = phaseRebuilding, reason }); err != nil {
+	if err := t.change(ctx, func(s *tableState) { s.Phase, s.Reason = phaseRebuilding, reason }); err != nil {
 		return err
 	}
 	t.m.emit(Event{Kind: Rebuilding, Table: t.String(), Reason: reason})
