@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -19,21 +18,27 @@ type Querier interface {
 // takes no locks on them.
 func Tables(ctx context.Context, q Querier, schemas ...string) ([]Table, error) {
 	return loadTables(ctx, q, `n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-		AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1))`, append([]string{}, schemas...))
+		AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1))`, append([]string{}, schemas...), nil)
 }
 
 // PublishedTables lists the tables of some publications together, ordered by
 // schema and name. It is an error when one of the publications doesn't exist.
-func PublishedTables(ctx context.Context, q Querier, publications []string) ([]Table, error) {
+// Partitions are tables of their own, unless WithLeaves is asked for.
+func PublishedTables(ctx context.Context, q Querier, publications []string, how ...Listing) ([]Table, error) {
 	if err := publicationsExist(ctx, q, publications); err != nil {
 		return nil, err
 	}
 	tables, err := loadTables(ctx, q, `EXISTS (SELECT FROM pg_catalog.pg_publication_tables p
-		WHERE p.pubname = ANY ($1) AND p.schemaname = n.nspname AND p.tablename = c.relname)`, publications)
+		WHERE p.pubname = ANY ($1) AND p.schemaname = n.nspname AND p.tablename = c.relname)`, publications,
+		func(tables []Table) error { return applyPublication(ctx, q, publications, tables) })
+	if err != nil || !slices.Contains(how, WithLeaves) {
+		return tables, err
+	}
+	roots, err := publishedRoots(ctx, q, publications)
 	if err != nil {
 		return nil, err
 	}
-	return tables, applyPublication(ctx, q, publications, tables)
+	return groupLeaves(ctx, q, tables, roots)
 }
 
 // tableSQL reads pg_class; relpages and reltuples are estimates, but unlike the
@@ -49,7 +54,9 @@ LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
 LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
 WHERE c.relkind IN ('r', 'p') AND `
 
-func loadTables(ctx context.Context, q Querier, where string, arg any) ([]Table, error) {
+// loadTables reads the tables that a condition holds for. publish, unless nil,
+// notes what is published of them before their keys are chosen.
+func loadTables(ctx context.Context, q Querier, where string, arg any, publish func([]Table) error) ([]Table, error) {
 	rows, err := q.Query(ctx, tableSQL+where+` ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`, arg)
 	if err != nil {
 		return nil, fmt.Errorf("read tables: %w", err)
@@ -63,13 +70,26 @@ func loadTables(ctx context.Context, q Querier, where string, arg any) ([]Table,
 	for i := range tables {
 		oids[i], index[tables[i].OID] = tables[i].OID, &tables[i]
 	}
-	if err := errors.Join(loadColumns(ctx, q, oids, index), loadKeys(ctx, q, oids, index)); err != nil {
+	if err := loadColumns(ctx, q, oids, index); err != nil {
+		return nil, err
+	}
+	if publish != nil {
+		if err := publish(tables); err != nil {
+			return nil, err
+		}
+	}
+	if err := loadKeys(ctx, q, oids, index); err != nil {
 		return nil, err
 	}
 	for i := range tables {
-		tables[i].nameFields()
-		if tables[i].Obstacle == "" && len(tables[i].mirrored()) == 0 {
-			tables[i].Obstacle = "it has no column that could be mirrored"
+		t := &tables[i]
+		t.nameFields()
+		switch {
+		case t.Obstacle != "":
+		case len(t.mirrored()) == 0:
+			t.Obstacle = "it has no column that could be mirrored"
+		case len(t.Key) == 0:
+			t.Obstacle = t.keyObstacle
 		}
 	}
 	return tables, nil
@@ -163,6 +183,9 @@ func loadKeys(ctx context.Context, q Querier, oids []uint32, index map[uint32]*T
 		if primary {
 			source = "primary key"
 		}
+		if t.Kind == 'p' {
+			t.indexes = append(t.indexes, keyIndex{source, attnums})
+		}
 		mayBe := map[byte]bool{'d': primary, 'i': identity, 'f': true}
 		if len(t.Key) == 0 && mayBe[t.ReplicaIdentity] {
 			t.setKey(attnums, source)
@@ -175,23 +198,44 @@ func loadKeys(ctx context.Context, q Querier, oids []uint32, index map[uint32]*T
 	return nil
 }
 
-// setKey takes an index as the key unless one of its columns may be NULL. A
-// replica identity whose column isn't in the stream can't be worked around; of
-// several possible keys under FULL another one may do.
+// setKey takes an index as the key unless one of its columns may be NULL or has
+// an obstacle. Under FULL another one may do then.
 func (t *Table) setKey(attnums []int16, source string) {
-	var key []int
+	key, obstacle := t.keyOf(attnums)
+	switch {
+	case obstacle != "":
+		t.keyObstacle = obstacle
+	case key != nil:
+		t.Key, t.KeySource, t.identity = key, source, key
+	}
+}
+
+// keyOf is the positions of an index's columns, or nil if one may be NULL, and
+// why they can't be a key.
+func (t *Table) keyOf(attnums []int16) (key []int, obstacle string) {
 	for _, n := range attnums {
 		i := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Attnum == n })
 		if i < 0 || !t.Columns[i].NotNull {
-			return
+			return nil, ""
 		}
-		if !t.Columns[i].Mirrored() {
-			if t.ReplicaIdentity != 'f' {
-				t.Obstacle = fmt.Sprintf("column %q of its key is generated, and the stream doesn't carry it", t.Columns[i].Name)
-			}
-			return
+		if obstacle == "" {
+			obstacle = t.Columns[i].keyObstacle()
 		}
 		key = append(key, i)
 	}
-	t.Key, t.KeySource = key, source
+	return key, obstacle
+}
+
+// keyObstacle says why a key can't have the column.
+func (c *Column) keyObstacle() string {
+	typ, _ := c.typ.resolve(c.Typmod)
+	switch f := typ.family(); {
+	case c.Unpublished:
+		return fmt.Sprintf("column %q of its key is not in the publication's column list", c.Name)
+	case !c.Mirrored():
+		return fmt.Sprintf("column %q of its key is generated, and the stream doesn't carry it", c.Name)
+	case f == famArray || f == famHstore || f == famMoney:
+		return fmt.Sprintf("column %q of its key is a %s, by which rows can't be looked up", c.Name, c.TypeName)
+	}
+	return ""
 }

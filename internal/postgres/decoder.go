@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
@@ -38,6 +39,7 @@ type Decoder struct {
 type columnDecoder struct {
 	name    string
 	sqlName string
+	at      int // which column of the batch
 	text    put
 	bin     put // nil: the type's binary form isn't read, so COPY sends its text
 	changed *int64
@@ -46,18 +48,31 @@ type columnDecoder struct {
 // NewDecoder makes the decoder for the mirrored columns of t, as t.MirrorSchema
 // lists them.
 func NewDecoder(t *Table) (*Decoder, error) {
+	return t.LeafDecoder(t)
+}
+
+// LeafDecoder makes the decoder for one of t's Leaves: it reads the leaf's tuples
+// and its rows, whose columns may come in another order, into a batch of
+// t.MirrorSchema.
+func (t *Table) LeafDecoder(leaf *Table) (*Decoder, error) {
 	d := &Decoder{binary: true}
-	inKey := map[*Column]bool{}
-	for _, k := range t.Key {
-		inKey[&t.Columns[k]] = true
+	columns, own := t.mirrored(), leaf.mirrored()
+	if len(columns) != len(own) {
+		return nil, fmt.Errorf("%s has %d columns in the mirror, its partition %s has %d", t, len(columns), leaf, len(own))
 	}
-	for _, c := range t.mirrored() {
-		text, bin, changed, err := compile(c, inKey[c], t.sqlASCII)
+	for _, l := range own {
+		at := slices.IndexFunc(columns, func(c *Column) bool { return c.Name == l.Name })
+		if at < 0 || columns[at].TypeOID != l.TypeOID || columns[at].Typmod != l.Typmod {
+			return nil, fmt.Errorf("column %q of %s is not as in its partition %s", l.Name, t, leaf)
+		}
+		c := columns[at]
+		inKey := slices.ContainsFunc(t.Key, func(k int) bool { return &t.Columns[k] == c })
+		text, bin, changed, err := compile(c, inKey, t.sqlASCII)
 		if err != nil {
 			return nil, fmt.Errorf("column %q of %s: %w", c.Name, t, err)
 		}
 		d.binary = d.binary && bin != nil
-		d.columns = append(d.columns, columnDecoder{name: c.Name, sqlName: quoteIdent(c.Name), text: text, bin: bin, changed: changed})
+		d.columns = append(d.columns, columnDecoder{name: c.Name, sqlName: quoteIdent(c.Name), at: at, text: text, bin: bin, changed: changed})
 	}
 	return d, nil
 }
@@ -121,7 +136,7 @@ func (d *Decoder) appendCopyRow(b *batch.Batch, row []byte) (rest []byte, err er
 	}
 	rest = row[2:]
 	for i := range d.columns {
-		if rest, err = d.appendField(&b.Cols[i], i, rest); err != nil {
+		if rest, err = d.appendField(&b.Cols[d.columns[i].at], i, rest); err != nil {
 			b.Truncate(b.Rows())
 			return nil, err
 		}
@@ -170,7 +185,8 @@ func (d *Decoder) AppendTuple(b *batch.Batch, t pgoutput.Tuple) error {
 	}
 	for i := range d.columns {
 		kind, v := t.Next()
-		if err := d.columns[i].append(&b.Cols[i], kind, v); err != nil {
+		c := &d.columns[i]
+		if err := c.append(&b.Cols[c.at], kind, v); err != nil {
 			b.Truncate(b.Rows())
 			return err
 		}

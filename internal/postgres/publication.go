@@ -25,8 +25,8 @@ func publicationsExist(ctx context.Context, q Querier, publications []string) er
 	return nil
 }
 
-// applyPublication notes which columns the publications leave out and which
-// tables they filter by rows. Both exist from PostgreSQL 15 on; the view's rows
+// applyPublication notes what of the tables is published: which columns, and
+// which tables are filtered by rows. Both exist from PostgreSQL 15 on; the view's rows
 // are read as JSON, which has no such keys before.
 func applyPublication(ctx context.Context, q Querier, publications []string, tables []Table) error {
 	rows, err := q.Query(ctx, `SELECT p.schemaname, p.tablename, j -> 'attnames' IS NOT NULL,
@@ -52,6 +52,7 @@ func applyPublication(ctx context.Context, q Querier, publications []string, tab
 		if t == nil {
 			return nil // published since the tables were listed; the next look finds it
 		}
+		t.published = true
 		if hasList {
 			t.publish(columns)
 		}
@@ -66,17 +67,16 @@ func applyPublication(ctx context.Context, q Querier, publications []string, tab
 	return nil
 }
 
-// publish leaves out what isn't among the published columns.
+// publish leaves out what isn't among the published columns. A generated one is
+// among them when the stream carries it.
 func (t *Table) publish(columns []string) {
 	for i := range t.Columns {
 		c := &t.Columns[i]
-		if c.Generated || slices.Contains(columns, c.Name) {
-			continue
-		}
-		c.Unpublished = true
-		if slices.Contains(t.Key, i) {
-			t.Key, t.KeySource = nil, ""
-			t.Obstacle = fmt.Sprintf("column %q of its key is not in the publication's column list", c.Name)
+		published := slices.Contains(columns, c.Name)
+		if c.Generated {
+			c.Streamed = published
+		} else if !published {
+			c.Unpublished = true
 		}
 	}
 }

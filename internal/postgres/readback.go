@@ -32,7 +32,9 @@ const (
 // number in Begin; 0 asks for no particular commit. asOf is a position in the log
 // behind everything that was seen: only a state beyond it is consistent.
 //
-// keys and dst are batches of t.MirrorSchema. The connection must not be in a
+// keys and dst are batches of t.MirrorSchema. A partitioned table is read through
+// all its partitions, with its own decoder; one leaf with its LeafDecoder, keys and
+// dst then being of the partitioned table's schema. The connection must not be in a
 // transaction. ReadRows blocks, up to 30 seconds of them for the commit to become
 // visible (ErrNotVisible).
 func ReadRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys *batch.Batch, sees uint32, dst *batch.Batch) (asOf LSN, err error) {
@@ -135,8 +137,12 @@ func readSome(ctx context.Context, conn *pgconn.PgConn, t *Table, d *Decoder, ke
 	for k := range names {
 		names[k] = fmt.Sprintf("k%d", k)
 	}
-	sql := fmt.Sprintf("SELECT %s FROM ONLY %s t JOIN ROWS FROM (%s) AS k(%s) ON %s",
-		d.selectList(), t.SQLName(), strings.Join(params, ", "), strings.Join(names, ", "), strings.Join(on, " AND "))
+	only := "ONLY "
+	if t.Kind == 'p' {
+		only = ""
+	}
+	sql := fmt.Sprintf("SELECT %s FROM %s%s t JOIN ROWS FROM (%s) AS k(%s) ON %s",
+		d.selectList(), only, t.SQLName(), strings.Join(params, ", "), strings.Join(names, ", "), strings.Join(on, " AND "))
 	rows := conn.ExecParams(ctx, sql, args, oids, nil, []int16{1})
 	var fault error
 	for fault == nil && rows.NextRow() {
@@ -152,7 +158,8 @@ func (d *Decoder) appendValues(b *batch.Batch, values [][]byte) error {
 		return fmt.Errorf("a row has %d columns, want %d", len(values), len(d.columns))
 	}
 	for i, v := range values {
-		if err := d.columns[i].appendCopied(&b.Cols[i], v); err != nil {
+		c := &d.columns[i]
+		if err := c.appendCopied(&b.Cols[c.at], v); err != nil {
 			b.Truncate(b.Rows())
 			return err
 		}

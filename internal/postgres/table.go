@@ -32,7 +32,22 @@ type Table struct {
 	// Obstacle says why the table can't be mirrored; empty when it can.
 	Obstacle string
 
+	// Leaves are the partitions that hold a partitioned table's rows, however deep,
+	// ordered by schema and name; see WithLeaves. Their Key is the positions of the
+	// partitioned table's key in their own columns.
+	Leaves []Table
+
+	identity    []int      // the columns of the replica identity, as Relation messages mark them
+	indexes     []keyIndex // of a partitioned table: those that could be its key, the best first
+	published   bool       // listed by a publication itself
+	keyObstacle string     // why what would be the key can't be
+
 	sqlASCII bool // the database stores bytes of no known encoding
+}
+
+type keyIndex struct {
+	source  string
+	attnums []int16
 }
 
 // Column is a column as the catalog describes it, and what becomes of it.
@@ -43,7 +58,8 @@ type Column struct {
 	Typmod      int32
 	TypeName    string // as format_type shows it
 	NotNull     bool
-	Generated   bool // GENERATED ALWAYS AS (…): not in the stream, so left out
+	Generated   bool // GENERATED ALWAYS AS (…): left out unless Streamed
+	Streamed    bool // though generated, its publication publishes it (from PostgreSQL 18 on)
 	Unpublished bool // left out of the publication's column list
 
 	Field string     // its name in the mirror
@@ -54,7 +70,7 @@ type Column struct {
 }
 
 // Mirrored says whether the column is in the mirror.
-func (c *Column) Mirrored() bool { return !c.Generated && !c.Unpublished }
+func (c *Column) Mirrored() bool { return (!c.Generated || c.Streamed) && !c.Unpublished }
 
 // String is the table's qualified name, unquoted, as "public.orders".
 func (t *Table) String() string { return t.Schema + "." + t.Name }
@@ -97,7 +113,7 @@ func (t *Table) Difference(r *pgoutput.Relation) string {
 	}
 	for i, c := range columns {
 		got := r.Columns[i]
-		inKey := slices.ContainsFunc(t.Key, func(k int) bool { return &t.Columns[k] == c })
+		inKey := slices.ContainsFunc(t.identity, func(k int) bool { return &t.Columns[k] == c })
 		switch {
 		case got.Name != c.Name:
 			return fmt.Sprintf("column %d is named %q, not %q", i+1, got.Name, c.Name)
