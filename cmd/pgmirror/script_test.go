@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 			"exits": exits,
 			"await": awaitFile,
 			"sql":   runSQL,
-			"phase": awaitPhase,
+			"until": until,
 		},
 	})
 }
@@ -79,15 +79,15 @@ func runSQL(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
-// awaitPhase waits until `pgmirror tables list` shows a table in a phase:
-// `phase ENV-FILE TABLE PHASE`.
-func awaitPhase(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: phase ENV-FILE TABLE PHASE")
+// until runs a command again and again until a line that it writes matches:
+// `until PATTERN COMMAND [ARG...]`.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN COMMAND [ARG...]")
 	}
-	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(args[1]) + ` +` + args[2])
-	err := await(context.Background(), args[1]+" is "+args[2], time.Minute, func(context.Context) (bool, error) {
-		err := ts.Exec("pgmirror", "tables", "list", "--env-file", args[0])
+	line := regexp.MustCompile("(?m)" + args[0])
+	err := await(context.Background(), args[0]+" in what "+args[1]+" says", time.Minute, func(context.Context) (bool, error) {
+		err := ts.Exec(args[1], args[2:]...)
 		return err == nil && line.MatchString(ts.ReadFile("stdout")), err
 	})
 	ts.Check(err)
