@@ -96,7 +96,7 @@ type commandGroup struct {
 func commandGroups() []commandGroup {
 	return []commandGroup{
 		{"mirror", "Mirror a database:", []func(streams) *cobra.Command{
-			newInitCmd, newPlanCmd, newApplyCmd, newConnectionCmd, newRunCmd, newStatusCmd, newTablesCmd, newVerifyCmd, newExplainCmd,
+			newInitCmd, newPlanCmd, newApplyCmd, newConnectionCmd, newDoctorCmd, newRunCmd, newStatusCmd, newTablesCmd, newVerifyCmd, newExplainCmd,
 		}},
 		{"see", "On this machine:", []func(streams) *cobra.Command{
 			newDemoCmd, newEmulatorCmd, newReplicateCmd, newLintCmd, newVersionCmd,
