@@ -85,7 +85,13 @@ func (g *Gate) Patch(ctx context.Context, body []byte) error {
 	return gateError("change "+g.name, err)
 }
 
+// sendLimit is how long one request may go without an answer: a connection that
+// hangs must not eat up the time that there is to close a door.
+const sendLimit = time.Minute
+
 func (g *Gate) send(ctx context.Context, method string, body []byte, want ...int) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, sendLimit) // the body is read before Do returns
+	defer cancel()
 	q, err := runtime.NewRequest(ctx, method, runtime.JoinPaths(g.client.Endpoint(), g.id))
 	if err != nil {
 		return nil, err
@@ -113,6 +119,8 @@ func (g *Gate) Rules(ctx context.Context) (map[string][2]string, error) {
 	if g.rules == nil {
 		return nil, errNoRules
 	}
+	ctx, cancel := context.WithTimeout(ctx, sendLimit)
+	defer cancel()
 	all := map[string][2]string{}
 	for p := g.rules.NewListByServerPager(g.group, g.name, nil); p.More(); {
 		page, err := p.NextPage(ctx)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,14 +36,39 @@ const (
 	closed = `{"tags":{"env":"dev","owner":"data"},"properties":{"publicNetworkAccess":"disabled","networkAcls":` + office + `}}`
 )
 
+// worlds are used again by one test after another; three at a time.
+var worlds struct {
+	free  chan *world // nil: to be made
+	mu    sync.Mutex
+	close []func() error
+}
+
+func init() {
+	worlds.free = make(chan *world, 3)
+	for range cap(worlds.free) {
+		worlds.free <- nil
+	}
+}
+
+// newWorld is a world for one test, with every door closed.
 func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := <-worlds.free
+	t.Cleanup(func() { worlds.free <- w })
+	if w == nil {
+		w = startWorld(t)
+	}
+	w.close(t)
+	return w
+}
+
+func startWorld(t *testing.T) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lease-") // the server's user can't enter t.TempDir's parents
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	e, err := emulator.Start(t.Context(), emulator.Options{
+	e, err := emulator.Start(context.Background(), emulator.Options{
 		Dir: dir, NoSync: true, PGBin: os.Getenv("PGMIRROR_TEST_PGBIN"), Server: emulator.ServerOptions{NoFirewall: true, Public: "Disabled"},
 	})
 	if errors.Is(err, localpg.ErrNotFound) {
@@ -51,19 +77,32 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Errorf("close the emulator: %v", err)
-		}
-	})
 	env := map[string]string{}
 	for _, kv := range e.Env() {
 		env[kv.Key] = kv.Value
 	}
 	w := worldOf(t, env)
-	t.Cleanup(w.http.CloseIdleConnections)
-	w.close(t)
+	worlds.mu.Lock()
+	defer worlds.mu.Unlock()
+	worlds.close = append(worlds.close, func() error {
+		w.http.CloseIdleConnections()
+		return errors.Join(e.Close(), os.RemoveAll(dir))
+	})
 	return w
+}
+
+func TestMain(m *testing.M) {
+	if os.Getenv("LEASE_CHILD") != "" {
+		child()
+	}
+	code := m.Run()
+	for _, c := range worlds.close {
+		if err := c(); err != nil {
+			println("close the emulator:", err.Error())
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // worldOf reaches an emulator by its environment, as another process does.
