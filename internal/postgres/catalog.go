@@ -235,7 +235,7 @@ func (c *Column) keyObstacle() string {
 	case !c.Mirrored():
 		return fmt.Sprintf("column %q of its key is generated, and the stream doesn't carry it", c.Name)
 	case f == famArray || f == famHstore || f == famMoney:
-		return fmt.Sprintf("column %q of its key is a %s, by which rows can't be looked up", c.Name, c.TypeName)
+		return fmt.Sprintf("column %q of its key is of type %s, by which rows can't be looked up", c.Name, c.TypeName)
 	}
 	return ""
 }

@@ -7,7 +7,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
 )
 
 // keyOf is a table's key by names and where it comes from.
@@ -155,6 +157,119 @@ func TestPublishedTables(t *testing.T) {
 	}
 	if _, err := postgres.PublishedTables(t.Context(), connect(t, e), []string{"one", "three"}); err == nil || !strings.Contains(err.Error(), `"three"`) {
 		t.Errorf("a missing publication: got %v", err)
+	}
+}
+
+// Generated columns that a publication publishes, as it can from PostgreSQL 18
+// on, are copied and streamed like others, also of partitions and in a key;
+// virtual ones never are.
+func TestPublishedGeneratedColumns(t *testing.T) {
+	if cluster(t).Version < 18 {
+		t.Skip("from PostgreSQL 18 on")
+	}
+	e := database(t, "")
+	run(t, e, `CREATE TABLE a (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) STORED, v int GENERATED ALWAYS AS (id * 3) VIRTUAL, w int);
+		CREATE TABLE k (id int, g int GENERATED ALWAYS AS (id * 2) STORED PRIMARY KEY);
+		CREATE TABLE r (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) STORED) PARTITION BY RANGE (id); CREATE TABLE r1 PARTITION OF r DEFAULT;
+		CREATE TABLE listed (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) STORED, h int GENERATED ALWAYS AS (id) STORED);
+		CREATE PUBLICATION p FOR TABLE a, k, r WITH (publish_generated_columns = stored); CREATE PUBLICATION q FOR TABLE listed (id, h)`)
+	newSlot(t, e, "generated")
+	run(t, e, "INSERT INTO a (id, w) VALUES (1, 7); INSERT INTO k (id) VALUES (2); INSERT INTO r (id) VALUES (3); INSERT INTO listed (id) VALUES (4)",
+		"SELECT pg_logical_emit_message(false, 'end', '')")
+	tables, err := postgres.PublishedTables(t.Context(), connect(t, e), []string{"p", "q"}, postgres.WithLeaves)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	byOID := map[uint32]*postgres.Table{}
+	for i := range tables {
+		tab := &tables[i]
+		if tab.Obstacle != "" {
+			t.Errorf("%s: %s", tab, tab.Obstacle)
+		}
+		for _, leaf := range append(tab.Leaves, *tab) {
+			byOID[leaf.OID] = tab
+		}
+		var fields []string
+		for _, f := range tab.MirrorSchema().Fields {
+			fields = append(fields, f.Name)
+		}
+		got[tab.Name] = strings.Join(fields, ",") + " key " + keyOf(tab)
+		if tab.Kind == 'r' {
+			got[tab.Name] += " copied " + intsOf(copyAll(t, e, tab))
+		}
+	}
+	s := startStream(t, e, postgres.StreamOptions{Slot: "generated", Publications: []string{"p", "q"}, Binary: true})
+	for m := nextMessage(t, s, "RIM"); m.Kind != pgoutput.Logical; m = nextMessage(t, s, "RIM") {
+		tab := byOID[m.RelationID]
+		leaf := tab
+		if tab.Kind == 'p' {
+			leaf = &tab.Leaves[0]
+		}
+		if m.Kind == pgoutput.RelationKind {
+			if diff := leaf.Difference(m.Relation); diff != "" {
+				t.Errorf("%s: %s", tab, diff)
+			}
+			continue
+		}
+		d, err := tab.LeafDecoder(leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := batch.New(tab.MirrorSchema(), false)
+		if err := d.AppendTuple(b, m.New); err != nil {
+			t.Fatal(err)
+		}
+		b.EndRow()
+		got[tab.Name] += " streamed " + intsOf(b)
+	}
+	want := map[string]string{
+		"a":      "id,g,w key id primary key copied 1 2 7 streamed 1 2 7",
+		"k":      "id,g key g primary key copied 2 4 streamed 2 4",
+		"r":      "id,g key id primary key streamed 3 6",
+		"listed": "id,h key id primary key copied 4 4 streamed 4 4",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// intsOf is the first row of a batch of integers.
+func intsOf(b *batch.Batch) string {
+	var out []string
+	for i := range b.Cols {
+		out = append(out, fmt.Sprint(b.Cols[i].I32[0]))
+	}
+	return strings.Join(out, " ")
+}
+
+// A key by whose values rows can't be looked up is no key; under FULL another
+// may do.
+func TestKeysThatCannotBeLookedUp(t *testing.T) {
+	e := database(t, "")
+	run(t, e, `CREATE EXTENSION hstore; CREATE DOMAIN list AS text[];
+		CREATE TABLE arr (a int[] PRIMARY KEY); CREATE TABLE dom (a list, b int, PRIMARY KEY (b, a)); CREATE TABLE cash (a money PRIMARY KEY);
+		CREATE TABLE hs (a hstore NOT NULL, b int NOT NULL, UNIQUE (a)); ALTER TABLE hs REPLICA IDENTITY USING INDEX hs_a_key;
+		CREATE TABLE full_arr (a int[] PRIMARY KEY); ALTER TABLE full_arr REPLICA IDENTITY FULL;
+		CREATE TABLE full_other (a int[] PRIMARY KEY, b int NOT NULL UNIQUE); ALTER TABLE full_other REPLICA IDENTITY FULL`)
+	var got []string
+	tables, err := postgres.Tables(t.Context(), connect(t, e))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tab := range tables {
+		got = append(got, tab.Name+": "+strings.TrimSpace(keyOf(&tab)+" "+tab.Obstacle))
+	}
+	want := []string{
+		`arr: column "a" of its key is of type integer[], by which rows can't be looked up`,
+		`cash: column "a" of its key is of type money, by which rows can't be looked up`,
+		`dom: column "a" of its key is of type list, by which rows can't be looked up`,
+		`full_arr: column "a" of its key is of type integer[], by which rows can't be looked up`,
+		"full_other: b index full_other_b_key",
+		`hs: column "a" of its key is of type hstore, by which rows can't be looked up`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

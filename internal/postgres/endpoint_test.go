@@ -1,13 +1,26 @@
 package postgres_test
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/pgmirror/pgmirror/internal/localpg"
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
 )
 
 const secret = "s3cr3t'%"
@@ -79,6 +92,78 @@ func TestPinnedSettings(t *testing.T) {
 	results, err := repl.Exec(t.Context(), show).ReadAll()
 	if err != nil || string(results[0].Rows[0][0]) != want {
 		t.Errorf("replication: got %v, %v", results, err)
+	}
+}
+
+// authority makes a certificate authority, and a server's certificate by it for
+// one name.
+func authority(t *testing.T, name string) (ca, cert, key []byte) {
+	t.Helper()
+	sign := func(tmpl, parent *x509.Certificate, k *ecdsa.PrivateKey, by *ecdsa.PrivateKey) []byte {
+		tmpl.NotAfter = time.Now().Add(time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, k.Public(), by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	}
+	newKey := func() *ecdsa.PrivateKey {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	rootKey, leafKey := newKey(), newKey()
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	ca = sign(root, root, rootKey, rootKey)
+	cert = sign(&x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}}, root, leafKey, rootKey)
+	der, err := x509.MarshalPKCS8PrivateKey(leafKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca, cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// By default a server has to show a certificate for its name by an authority
+// that is trusted; a stream works over it, also interrupted in the middle.
+func TestTLS(t *testing.T) {
+	ca, cert, key := authority(t, "localhost")
+	c := localpgtest.Start(t, localpg.Options{CertPEM: cert, KeyPEM: key, HBA: []string{"hostnossl all all all reject"}, Settings: map[string]string{"wal_level": "logical"}})
+	e := postgres.Endpoint{Host: "localhost", Port: c.Port, Database: "postgres", User: c.Superuser, Password: c.Password, RootCAs: ca}
+	other, _, _ := authority(t, "localhost")
+	for name, wrong := range map[string]func(*postgres.Endpoint){
+		"an authority that isn't trusted": func(e *postgres.Endpoint) { e.RootCAs = nil },
+		"another authority":               func(e *postgres.Endpoint) { e.RootCAs = other },
+		"another name":                    func(e *postgres.Endpoint) { e.Host = "127.0.0.1" },
+		"no TLS":                          func(e *postgres.Endpoint) { e.SSLMode = "disable" },
+	} {
+		bad := e
+		wrong(&bad)
+		if conn, err := bad.Connect(t.Context()); err == nil {
+			conn.Close(t.Context())
+			t.Errorf("%s: connected", name)
+		}
+	}
+	run(t, e, "CREATE TABLE a (id int PRIMARY KEY, v text)", "CREATE PUBLICATION p FOR TABLE a")
+	newSlot(t, e, "tls")
+	s := startStream(t, e, postgres.StreamOptions{Slot: "tls", Publications: []string{"p"}})
+	run(t, e, "INSERT INTO a SELECT i, repeat('x', 500) FROM generate_series(1, 20000) i")
+	for rows, cut := 0, 0; rows < 20000; {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Microsecond)
+		for err := error(nil); err == nil && rows < 20000; {
+			var ev *postgres.Event
+			if ev, err = s.Next(ctx); err == nil && ev.Kind == postgres.EventMessage && ev.Msg.Kind == pgoutput.Insert {
+				rows++
+			} else if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("after %d rows and %d interruptions: %v", rows, cut, err)
+			}
+		}
+		cancel()
+		cut++
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
