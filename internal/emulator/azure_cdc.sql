@@ -168,8 +168,23 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
   FROM azure_cdc.publications p LEFT JOIN pg_replication_slots s ON s.slot_name = p.publication_name WHERE p.publication_name = pub
 $$;
 
-REVOKE EXECUTE ON FUNCTION azure_cdc.get_health_status(text, text), azure_cdc.list_tracked_publications(), azure_cdc.publication_status(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION azure_cdc.get_health_status(text, text), azure_cdc.list_tracked_publications(), azure_cdc.publication_status(text) TO azure_cdc_admin;
+-- stop_publication is for what a deleted workspace left behind: it ends the
+-- reader, and drops slot and publication.
+CREATE OR REPLACE FUNCTION azure_cdc.stop_publication(pub text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM azure_cdc.publications WHERE publication_name = pub) THEN
+    RAISE EXCEPTION 'publication "%" is not tracked', pub USING ERRCODE = 'undefined_object';
+  END IF;
+  PERFORM pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = pub AND active;
+  PERFORM pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = pub;
+  EXECUTE format('DROP PUBLICATION IF EXISTS %I', pub);
+  DELETE FROM azure_cdc.publications WHERE publication_name = pub;
+  DELETE FROM azure_cdc.errors WHERE publication_name = pub;
+END $$;
+
+REVOKE EXECUTE ON FUNCTION azure_cdc.stop_publication(text), azure_cdc.get_health_status(text, text), azure_cdc.list_tracked_publications(), azure_cdc.publication_status(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION azure_cdc.stop_publication(text), azure_cdc.get_health_status(text, text), azure_cdc.list_tracked_publications(), azure_cdc.publication_status(text) TO azure_cdc_admin;
 
 -- The objects become members of the extension, once.
 DO $$

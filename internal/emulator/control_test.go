@@ -144,7 +144,7 @@ func TestCapacityPauseStopsMirrors(t *testing.T) {
 		t.Errorf("state while the capacity is paused: got %s, want Paused", got)
 	}
 	w.do(t, "GET", w.endpoints()["STORAGE_TOKEN"], w.env["STORAGE_TOKEN"], nil).want(t, 403, "CapacityNotActive")
-	w.fabric(t, "POST", w.mirrors()+"/"+id+"/startMirroring", nil).want(t, 400, "CapacityNotActive")
+	w.fabric(t, "POST", w.mirrors()+"/"+id+"/startMirroring", nil).want(t, 400, "CapacityNotInActiveState")
 	w.tenant(t, `{"capacity":"Active"}`)
 	if got := w.state(t, id); got != "Paused" {
 		t.Errorf("state after the capacity came back: got %s, want Paused", got)

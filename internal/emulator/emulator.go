@@ -45,10 +45,11 @@ type Options struct {
 	ARMDelay       time.Duration // how long a write to the server takes at least
 	OperationDelay time.Duration // how long a Fabric operation takes, with LongRunning
 	LongRunning    bool          // Fabric answers 202 where it may
+	TableLimit     int           // tables of an open mirror; 0 is Fabric's own, 1000
 	PageSize       int           // of Fabric's lists; 0 is 100
 
-	WithoutNativeLimits bool // native mirrors take types and names that the service refuses
-	NoSync              bool // the cluster doesn't wait for the disk: for tests
+	WithoutNativeLimits bool    // native mirrors take types and names that the service refuses
+	NoSync              bool    // the cluster doesn't wait for the disk: for tests
 	Faults              []Fault // that are in force from the start
 	Log                 *slog.Logger
 	Server              ServerOptions

@@ -31,7 +31,7 @@ type world struct {
 }
 
 // book is the rules, and what the tests saw of them.
-var book = rulestest.Open("rules.json", "fabric", "arm", "vault", "table", "control", "mirroring", "server")
+var book = rulestest.Open("rules.json", "fabric", "arm", "vault", "table", "control", "mirroring", "server", "landing")
 
 // service names the service that a request goes to.
 func (w *world) service(r *http.Request) string {

@@ -31,6 +31,7 @@ const (
 	itemPath       = workspacePath + "/items/{item}"
 	mirrorPath     = workspacePath + "/mirroredDatabases/{mirror}"
 	connectionPath = "/v1/connections/{connection}"
+	gatewayPath    = "/v1/gateways/{gateway}"
 )
 
 func newFabric(f *fabric, auth func(*call) *fault, log *slog.Logger) *fabric {
@@ -56,7 +57,14 @@ func newFabric(f *fabric, auth func(*call) *fault, log *slog.Logger) *fabric {
 func (f *fabric) routes() {
 	on := func(method, pattern string, h handler) { f.service.router.on(method, pattern, f.guarded(h)) }
 	on("GET", "/v1/workspaces", f.listWorkspaces)
+	on("POST", "/v1/workspaces", f.createWorkspace)
 	on("GET", workspacePath, f.getWorkspace)
+	on("PATCH", workspacePath, f.patchWorkspace)
+	on("DELETE", workspacePath, f.deleteWorkspace)
+	on("POST", workspacePath+"/assignToCapacity", f.assignToCapacity)
+	on("POST", workspacePath+"/unassignFromCapacity", f.unassignFromCapacity)
+	on("POST", workspacePath+"/provisionIdentity", f.provisionIdentity)
+	on("POST", workspacePath+"/deprovisionIdentity", f.deprovisionIdentity)
 	on("GET", workspacePath+"/roleAssignments", f.listRoles)
 	on("POST", workspacePath+"/roleAssignments", f.addRole)
 	on("GET", workspacePath+"/roleAssignments/{role}", f.getRole)
@@ -70,6 +78,18 @@ func (f *fabric) routes() {
 	on("PATCH", connectionPath, f.patchConnection)
 	on("DELETE", connectionPath, f.deleteConnection)
 	on("POST", connectionPath+"/testConnection", f.testConnection)
+	on("GET", connectionPath+"/roleAssignments", f.listConnectionRoles)
+	on("POST", connectionPath+"/roleAssignments", f.addConnectionRole)
+	on("GET", connectionPath+"/roleAssignments/{role}", f.getConnectionRole)
+	on("PATCH", connectionPath+"/roleAssignments/{role}", f.patchConnectionRole)
+	on("DELETE", connectionPath+"/roleAssignments/{role}", f.deleteConnectionRole)
+
+	on("GET", "/v1/gateways", f.listGateways)
+	on("POST", "/v1/gateways", f.createGateway)
+	on("GET", gatewayPath, f.getGateway)
+	on("PATCH", gatewayPath, f.patchGateway)
+	on("DELETE", gatewayPath, f.deleteGateway)
+	on("POST", gatewayPath+"/checkStatus", f.gatewayStatus)
 
 	on("GET", workspacePath+"/items", f.listItems)
 	on("POST", workspacePath+"/items", f.createItem)
@@ -91,6 +111,9 @@ func (f *fabric) routes() {
 	on("POST", mirrorPath+"/stopMirroring", f.stopMirroring)
 	on("POST", mirrorPath+"/getMirroringStatus", f.getMirroringStatus)
 	on("POST", mirrorPath+"/getTablesMirroringStatus", f.getTablesMirroringStatus)
+
+	on("GET", workspacePath+"/sqlEndpoints", f.listEndpoints)
+	on("POST", workspacePath+"/sqlEndpoints/{item}/refreshMetadata", f.refreshMetadata)
 
 	on("GET", "/v1/operations/{operation}", f.getOperation)
 	on("GET", "/v1/operations/{operation}/result", f.getOperationResult)

@@ -80,10 +80,11 @@ func (f *fabric) testConnection(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	status, errors := "Online", []any{}
 	if e := f.signIn(c.Context(), &cn); e != nil {
-		return reply{http.StatusOK, map[string]any{"status": "Offline", "errors": []any{map[string]any{"errorCode": e.code, "message": e.message}}}}, nil
+		status, errors = "Offline", []any{map[string]any{"errorCode": e.code, "message": e.message}}
 	}
-	return reply{http.StatusOK, map[string]any{"status": "Online", "errors": []any{}}}, nil
+	return f.maybeLater(c, reply{http.StatusOK, map[string]any{"status": status, "errors": errors}})
 }
 
 func (cn *connectionState) body() map[string]any {

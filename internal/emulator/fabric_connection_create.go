@@ -48,6 +48,12 @@ type credentialsInput struct {
 	SecretRef json.RawMessage `json:"servicePrincipalSecretReference"`
 }
 
+// The kinds of connectivity that can be made here.
+const (
+	cloudConnection   = "ShareableCloud"
+	gatewayConnection = "VirtualNetworkGateway"
+)
+
 var privacyLevels = []string{"None", "Private", "Organizational", "Public"}
 
 // createConnection makes a cloud connection after it signed in with it.
@@ -60,14 +66,23 @@ func (f *fabric) createConnection(c *call) (reply, error) {
 	if e != nil {
 		return reply{}, e
 	}
-	if err := f.state.read(func(s *state) error { return s.nameFree(cn.Name, "") }); err != nil {
+	err := f.state.read(func(s *state) error {
+		cn.Roles = []roleAssignment{{ID: s.User, Principal: s.User, PrincipalType: "User", Role: "Owner"}}
+		if cn.Gateway != "" {
+			if _, err := s.gateway(cn.Gateway); err != nil {
+				return err
+			}
+		}
+		return s.nameFree(cn.Name, "")
+	})
+	if err != nil {
 		return reply{}, err
 	}
-	if e := f.signIn(c.Context(), cn); e != nil {
+	if e := f.tried(c, cn); e != nil {
 		return reply{}, e
 	}
 	cn.Created = f.now()
-	err := f.state.change(func(s *state) error {
+	err = f.state.change(func(s *state) error {
 		if err := s.nameFree(cn.Name, ""); err != nil {
 			return err
 		}
@@ -79,6 +94,14 @@ func (f *fabric) createConnection(c *call) (reply, error) {
 	}
 	f.location(c, "/connections/%s", cn.ID)
 	return reply{http.StatusCreated, cn.body()}, nil
+}
+
+// tried signs in with a connection, unless that is to be skipped.
+func (f *fabric) tried(c *call, cn *connectionState) *fault {
+	if cn.SkipTest {
+		return nil
+	}
+	return f.signIn(c.Context(), cn)
 }
 
 func (s *state) nameFree(name, except string) error {
@@ -96,8 +119,10 @@ func (in *connectionInput) connection(id string) (*connectionState, *fault) {
 	switch {
 	case in.Connectivity == "":
 		return nil, invalidInput("connectivityType is required")
-	case in.Connectivity != "ShareableCloud":
-		return nil, faultf(http.StatusBadRequest, "UnsupportedConnectivityTypeInput", "The ConnectivityType input is not supported for this API: %s. (The emulator has no gateways.)", in.Connectivity)
+	case in.Connectivity != cloudConnection && in.Connectivity != gatewayConnection:
+		return nil, faultf(http.StatusBadRequest, "UnsupportedConnectivityTypeInput", "The ConnectivityType input is not supported for this API: %s", in.Connectivity)
+	case (in.Gateway != "") != (in.Connectivity == gatewayConnection):
+		return nil, invalidInput("gatewayId is required for a connection by a gateway, and for no other")
 	case in.Name == nil || *in.Name == "" || len(*in.Name) > 200:
 		return nil, invalidInput("displayName is required and has at most 200 characters")
 	case in.Privacy == nil:
@@ -109,7 +134,7 @@ func (in *connectionInput) connection(id string) (*connectionState, *fault) {
 	case in.Credentials == nil:
 		return nil, invalidCredential("credentialDetails is required")
 	}
-	cn := &connectionState{ID: id, Name: *in.Name, Connectivity: in.Connectivity, Privacy: *in.Privacy}
+	cn := &connectionState{ID: id, Name: *in.Name, Connectivity: in.Connectivity, Gateway: strings.ToLower(in.Gateway), Privacy: *in.Privacy}
 	cn.UserCode, cn.InGateway = in.UserCode != nil && *in.UserCode, in.InGateway != nil && *in.InGateway
 	kind, e := in.Details.fill(cn)
 	if e != nil {
@@ -190,7 +215,7 @@ func (d *credentialDetails) fill(cn *connectionState, kind connectionType) *faul
 		return faultf(http.StatusBadRequest, "UnsupportedSingleSignOnTypeInput", "The SingleSignOnType input is not supported: %s", cn.SingleSignOn)
 	case !slices.Contains(kind.Encryptions, cn.Encryption):
 		return faultf(http.StatusBadRequest, "UnsupportedConnectionEncryptionInput", "The ConnectionEncryption input is not supported: %s", cn.Encryption)
-	case d.SkipTest && !kind.SkipTest:
+	case d.SkipTest && !kind.SkipTest && cn.Gateway == "":
 		return faultf(http.StatusBadRequest, "SkipTestConnectionNotSupported", "Skip test connection is not supported for this connection")
 	case !slices.Contains(kind.Credentials, d.Credentials.Type):
 		return faultf(http.StatusBadRequest, "UnsupportedCredentialTypeInput", "The CredentialType input is not supported for this API: %s. Supported values: %s",
@@ -206,6 +231,9 @@ func (in *credentialsInput) fill(cn *connectionState) *fault {
 	case "Basic":
 		if in.Username == "" || (in.Password == nil) == (in.Reference == nil) {
 			return invalidCredential("Basic needs username and either password or passwordReference")
+		}
+		if in.Reference != nil && cn.Gateway != "" {
+			return invalidCredential("a Key Vault reference is not supported by a virtual network data gateway")
 		}
 		cn.Credentials = credentials{Type: in.Type, Username: in.Username, Password: or(in.Password, ""), Reference: in.Reference}
 		return nil
@@ -234,7 +262,7 @@ func (f *fabric) patchConnection(c *call) (reply, error) {
 		return reply{}, e
 	}
 	if in.Credentials != nil {
-		if e := f.signIn(c.Context(), &cn); e != nil {
+		if e := f.tried(c, &cn); e != nil {
 			return reply{}, e
 		}
 	}

@@ -38,7 +38,7 @@ func TestConnectionIsChecked(t *testing.T) {
 		code string
 		path []any
 	}{
-		"kind of connectivity": {"UnsupportedConnectivityTypeInput", []any{"connectivityType", "VirtualNetworkGateway"}},
+		"kind of connectivity": {"UnsupportedConnectivityTypeInput", []any{"connectivityType", "OnPremisesGatewayPersonal"}},
 		"no name":              {"InvalidInput", []any{"displayName", nil}},
 		"privacy":              {"UnsupportedPrivacyLevelInput", []any{"privacyLevel", "Secret"}},
 		"type by case":         {"InvalidConnectionDetails", []any{"connectionDetails", "type", "AzurePostgresql"}},

@@ -43,7 +43,10 @@ var connectionTypes = func() []connectionType {
 // service says that the test can be skipped.
 func (f *fabric) listConnectionTypes(c *call) (reply, error) {
 	types := slices.Clone(connectionTypes)
-	if c.URL.Query().Get("gatewayId") != "" {
+	if id := c.URL.Query().Get("gatewayId"); id != "" {
+		if _, err := f.gateway(id); err != nil {
+			return reply{}, err
+		}
 		for i := range types {
 			types[i].SkipTest = true
 		}

@@ -60,6 +60,13 @@ func (f *fabric) create(c *call, show func(*state, *itemState) map[string]any) (
 	}
 	var body map[string]any
 	err := f.state.change(func(s *state) error {
+		w, err := s.workspace(it.Workspace)
+		switch {
+		case err != nil:
+			return err
+		case w.Capacity == "":
+			return faultf(http.StatusBadRequest, "WorkspaceHasNoCapacityAssigned", "The workspace has no capacity assigned")
+		}
 		if s.itemNameTaken(it.Workspace, mirrorType, it.Name, "") {
 			return nameTaken(it.Name)
 		}

@@ -17,7 +17,7 @@ const (
 
 // capacityPaused is told of what needs a capacity that runs.
 func capacityPaused() *fault {
-	return faultf(http.StatusBadRequest, "CapacityNotActive", "Unable to complete the action because this Fabric capacity is currently paused.")
+	return faultf(http.StatusBadRequest, "CapacityNotInActiveState", "Unable to complete the action because this Fabric capacity is currently paused.")
 }
 
 func equalFold(a, b string) bool { return strings.EqualFold(a, b) }

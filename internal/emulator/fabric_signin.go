@@ -45,7 +45,7 @@ func (f *fabric) login(cn *connectionState) (l login, e *fault) {
 	if err != nil {
 		return l, invalidConnection("server is not a host, or a host and a port")
 	}
-	f.state.look(func(s *state) { e = s.reachable(host, port) })
+	f.state.look(func(s *state) { e = s.reachable(host, port, cn.Gateway) })
 	l = login{host: host, port: port, user: cn.Credentials.Username, password: password, db: cn.Parameters["database"], plain: cn.Encryption == "NotEncrypted"}
 	return l, e
 }
@@ -64,12 +64,17 @@ func splitServer(server string) (host string, port int, err error) {
 }
 
 // reachable is the network between Fabric and a source: this machine only, and
-// the flexible server's own gates.
-func (s *state) reachable(host string, port int) *fault {
+// the flexible server's own gates, which a gateway goes round.
+func (s *state) reachable(host string, port int, gateway string) *fault {
+	if gateway != "" {
+		if _, err := s.gateway(gateway); err != nil {
+			return unreachable("GatewayContainer does not exist")
+		}
+	}
 	if !loopback(host) {
 		return unreachable("The server '" + host + "' cannot be reached: the emulator reaches this machine only.")
 	}
-	if port != s.Server.Port {
+	if port != s.Server.Port || gateway != "" {
 		return nil
 	}
 	if s.Server.Public == "Disabled" || !s.Server.admitsAzure() {

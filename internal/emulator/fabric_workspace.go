@@ -21,6 +21,9 @@ func (f *fabric) getWorkspace(c *call) (reply, error) {
 		}
 		body = workspaceBody(w)
 		body["capacityAssignmentProgress"] = "Completed"
+		if w.Identity != nil {
+			body["workspaceIdentity"] = map[string]any{"applicationId": w.Identity.Application, "servicePrincipalId": w.Identity.Principal}
+		}
 		body["oneLakeEndpoints"] = map[string]any{"dfsEndpoint": f.dfs, "blobEndpoint": f.blob}
 		return nil
 	})
@@ -28,5 +31,9 @@ func (f *fabric) getWorkspace(c *call) (reply, error) {
 }
 
 func workspaceBody(w *workspaceState) map[string]any {
-	return map[string]any{"id": w.ID, "displayName": w.Name, "description": w.Description, "type": "Workspace", "capacityId": w.Capacity}
+	body := map[string]any{"id": w.ID, "displayName": w.Name, "description": w.Description, "type": "Workspace"}
+	if w.Capacity != "" {
+		body["capacityId"] = w.Capacity
+	}
+	return body
 }

@@ -1,9 +1,21 @@
 package emulator_test
 
 import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/delta"
+	"github.com/pgmirror/pgmirror/internal/emulator"
 	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/parquet"
+	"github.com/pgmirror/pgmirror/internal/store"
 )
 
 // zone is a table's folder in a landing zone, reached through OneLake.
@@ -29,4 +41,206 @@ func (z zone) file(t *testing.T, n int64, body []byte) {
 	if a.status != 201 {
 		t.Fatalf("publish file %d: got %d %s", n, a.status, a.raw)
 	}
+}
+
+// names lists the folder.
+func (z zone) names(t *testing.T, below string) (names []string) {
+	t.Helper()
+	_, dir, _ := strings.Cut(strings.TrimPrefix(z.path, "/"), "/")
+	at := z.w.env["ONELAKE_DFS_ENDPOINT"] + "/" + z.w.env["FABRIC_WORKSPACE_ID"] + "?resource=filesystem&recursive=false&directory=" + dir + below
+	paths, _ := z.w.do(t, "GET", at, z.w.env["STORAGE_TOKEN"], nil).body["paths"].([]any)
+	for _, p := range paths {
+		names = append(names, filepath.Base(p.(map[string]any)["name"].(string)))
+	}
+	return names
+}
+
+func (z zone) remove(t *testing.T) {
+	t.Helper()
+	z.w.dfs(t, "DELETE", z.path+"?recursive=true", nil)
+}
+
+// rows makes a Parquet file of "marker id name"; without marker when that is "-".
+func rows(t *testing.T, lines ...string) []byte {
+	t.Helper()
+	return rowsOf(t, []batch.Field{{Name: "id", Type: batch.Type{Kind: batch.Int64}}, {Name: "name", Type: batch.Type{Kind: batch.String}}}, lines...)
+}
+
+func rowsOf(t *testing.T, fields []batch.Field, lines ...string) []byte {
+	t.Helper()
+	b := batch.New(&batch.Schema{Fields: fields}, len(lines) > 0 && lines[0][0] != '-')
+	for _, line := range lines {
+		words := strings.Fields(line)
+		for i := range fields {
+			var n int64
+			c := &b.Cols[i]
+			switch {
+			case i+1 >= len(words):
+				c.AppendNull()
+			case fields[i].Type.Kind == batch.Int64:
+				fmt.Sscan(words[i+1], &n)
+				c.AppendInt64(n)
+			default:
+				c.AppendBytes([]byte(words[i+1]))
+			}
+		}
+		if words[0] == "-" {
+			b.EndRow()
+			continue
+		}
+		b.EndMarkedRow(int32(words[0][0] - '0'))
+	}
+	var out bytes.Buffer
+	if err := parquet.Write(&out, b, nil); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// lake reads a Delta table as "id name" lines, in order; nil when there is none.
+func lake(t *testing.T, w *world, dir, mirror, table string) (out []string) {
+	t.Helper()
+	s, err := store.OpenDir(filepath.Join(dir, "onelake", w.env["FABRIC_WORKSPACE_ID"], mirror, "Tables"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap, err := delta.Open(t.Context(), store.Sub(s, table), -1)
+	if err != nil {
+		return nil
+	}
+	err = snap.Scan(t.Context(), nil, func(_ delta.File, b *batch.Batch, live []int32) error {
+		for _, i := range live {
+			var words []string
+			for c := range b.Cols {
+				switch col := &b.Cols[c]; {
+				case col.Def[i] != batch.Present:
+					words = append(words, "null")
+				case col.Type.Kind == batch.Int64:
+					words = append(words, fmt.Sprint(col.I64[i]))
+				default:
+					words = append(words, string(col.Value(int(i))))
+				}
+			}
+			out = append(out, strings.Join(words, " "))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil // it was replaced meanwhile
+	}
+	slices.Sort(out)
+	return out
+}
+
+// become waits until a table holds lines.
+func become(t *testing.T, w *world, dir, mirror, table string, lines ...string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s is %v", table, lines), func() bool { return cmp.Equal(lines, lake(t, w, dir, mirror, table)) })
+}
+
+// TestLandingZone plays a publisher who keeps to the format, through OneLake.
+func TestLandingZone(t *testing.T) {
+	dir := clusterDir(t)
+	w := own(t, emulator.Options{Dir: dir})
+	id := w.mirror(t, "landing", openDefinition("dbo"))
+	w.start(t, id)
+	root := "/" + w.env["FABRIC_WORKSPACE_ID"] + "/" + id + "/Files/LandingZone"
+	w.put(t, root+"/_partnerEvents.json", []byte(`{"partnerName":"test","sourceInfo":{"sourceType":"SQL"}}`))
+
+	// Files that are numbered arm nothing before the metadata is there.
+	z := w.zone(id, "orders")
+	z.file(t, 1, rows(t, "- 1 a", "- 2 b"))
+	eventually(t, "the folder was seen", func() bool { return w.tableState(t, id, "orders") == "Initialized" })
+	z.metadata(t, `{"keyColumns":["id"]}`)
+	become(t, w, dir, id, "public/orders", "1 a", "2 b")
+	book.Proved("landing.metadata-arms", "landing.partner-events")
+
+	// 3 waits for 2; a name with an underscore is nothing.
+	z.file(t, 3, rows(t, "0 9 nine"))
+	z.w.put(t, z.path+"/_"+landing.FileName(2), rows(t, "4 100 draft"))
+	other := w.zone(id, "other")
+	other.metadata(t, `{}`)
+	other.file(t, 1, rows(t, "- 1 x"))
+	become(t, w, dir, id, "public/other", "1 x") // so that several scans have passed
+	if got := lake(t, w, dir, id, "public/orders"); len(got) != 2 {
+		t.Errorf("over a gap: got %v, want 2 rows", got)
+	}
+	z.file(t, 2, rows(t, "1 1 A", "1 5 five", "2 2", "2 7", "4 3 c", "0 3 twice"))
+	become(t, w, dir, id, "public/orders", "1 A", "3 c", "3 twice", "5 five", "9 nine")
+	book.Proved("landing.contiguous", "landing.underscore", "landing.markers")
+	eventually(t, "processed files are moved, but the last", func() bool {
+		left := z.names(t, "")
+		return slices.Contains(left, landing.FileName(3)) && !slices.Contains(left, landing.FileName(2)) && slices.Contains(z.names(t, "/_ProcessedFiles"), landing.FileName(1))
+	})
+	book.Proved("landing.processed")
+
+	// A column more is NULL in old rows; one less in new ones.
+	z.file(t, 4, rowsOf(t, []batch.Field{{Name: "id", Type: batch.Type{Kind: batch.Int64}}, {Name: "size", Type: batch.Type{Kind: batch.String}}}, "4 9 big"))
+	become(t, w, dir, id, "public/orders", "1 A null", "3 c null", "3 twice null", "5 five null", "9 null big")
+	book.Proved("landing.union")
+
+	// A folder made anew is a new table, one that is gone is none.
+	z.remove(t)
+	eventually(t, "the table went with its folder", func() bool { return lake(t, w, dir, id, "public/orders") == nil && w.tableState(t, id, "orders") == "" })
+	z.file(t, 1, rows(t, "- 8 h"))
+	z.metadata(t, `{"keyColumns":["id"]}`)
+	become(t, w, dir, id, "public/orders", "8 h")
+	z.remove(t)
+	z.file(t, 1, rows(t, "- 7 g"))
+	z.metadata(t, `{"keyColumns":["id"]}`)
+	become(t, w, dir, id, "public/orders", "7 g")
+	book.Proved("landing.folder-gone", "landing.folder-anew")
+
+	// Without marker, but upserts by default; and a folder outside a schema.
+	u := zone{w, root + "/plain"}
+	u.metadata(t, `{"keyColumns":["id"],"isUpsertDefaultRowMarker":true}`)
+	u.file(t, 1, rows(t, "- 1 a"))
+	u.file(t, 2, rows(t, "- 1 b", "- 2 c"))
+	become(t, w, dir, id, "dbo/plain", "1 b", "2 c")
+	book.Proved("landing.upsert-default", "landing.default-schema")
+
+	// Stop and start drops what was made; what was processed doesn't come again.
+	w.halt(t, id)
+	w.start(t, id)
+	eventually(t, "the tables were dropped", func() bool {
+		return lake(t, w, dir, id, "dbo/plain") == nil || w.tableState(t, id, "plain") == "Initialized"
+	})
+	book.Proved("landing.stop-start")
+}
+
+// TestLandingZoneFaults is each of a publisher's mistakes, in a table of its own.
+func TestLandingZoneFaults(t *testing.T) {
+	dir := clusterDir(t)
+	w := own(t, emulator.Options{Dir: dir, TableLimit: 9})
+	id := w.mirror(t, "faults", openDefinition("dbo"))
+	text, number := batch.Type{Kind: batch.String}, batch.Type{Kind: batch.Int64}
+	for name, c := range map[string]struct {
+		metadata string
+		file     []byte
+		want     string
+	}{
+		"a_type":     {`{"keyColumns":["id"]}`, rowsOf(t, []batch.Field{{Name: "id", Type: number}, {Name: "name", Type: number}}, "4 1 2"), "SchemaMergeFailure: Type mismatch for column 'name'. Incoming type: 'long', existing type: 'string'"},
+		"b_zero":     {`{"keyColumns":["id"]}`, nil, "Parquet file size is 0 bytes"},
+		"c_torn":     {`{"keyColumns":["id"]}`, rows(t, "4 1 x")[:40], landing.FileName(2)},
+		"d_marker":   {`{"keyColumns":["id"]}`, rows(t, "3 1 x"), "row marker 3 is none of 0, 1, 2, 4"},
+		"e_no_key":   {`{}`, rows(t, "4 1 x"), "needs keyColumns"},
+		"f_key":      {`{"keyColumns":["none"]}`, rows(t, "4 1 x"), `key column "none"`},
+		"g_last":     {`{"keyColumns":["id"]}`, rowsOf(t, []batch.Field{{Name: "id", Type: number}, {Name: parquet.MarkerColumn, Type: batch.Type{Kind: batch.Int64}}, {Name: "name", Type: text}}, "- 1 4 x"), "is not the last column"},
+		"h_case":     {`{"keyColumns":["id"]}`, rowsOf(t, []batch.Field{{Name: "id", Type: number}, {Name: "NAME", Type: text}}, "4 1 x"), "only in case"},
+		"i_metadata": {`{`, nil, "_metadata.json"},
+		"j_too_many": {`{}`, nil, "The tables count might exceed the limit"},
+	} {
+		z := w.zone(id, name)
+		z.file(t, 1, rows(t, "- 1 a"))
+		z.file(t, 2, c.file)
+		z.metadata(t, c.metadata)
+		defer func() {
+			eventually(t, name+" has failed", func() bool { return w.tableState(t, id, name) == "Failed" })
+			s, _ := w.table(t, id, name)
+			if got := fmt.Sprint(s["error"].(map[string]any)["message"]); !strings.Contains(got, c.want) {
+				t.Errorf("%s: got %q, want %q in it", name, got, c.want)
+			}
+		}()
+	}
+	w.start(t, id)
 }

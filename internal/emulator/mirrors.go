@@ -197,6 +197,23 @@ func (m *mirrors) drop(it *itemState) error {
 	return nil
 }
 
+// abandon ends the mirror of an item whose workspace was deleted. What it keeps
+// at its source stays.
+func (m *mirrors) abandon(it *itemState) error {
+	m.mu.Lock()
+	r := m.runs[it.ID]
+	delete(m.runs, it.ID)
+	m.mu.Unlock()
+	if r != nil {
+		r.cancel()
+		<-r.done
+	}
+	if err := os.RemoveAll(m.folder(it)); err != nil {
+		return fmt.Errorf("remove the files of an item: %w", err)
+	}
+	return nil
+}
+
 func (m *mirrors) alive(id string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -284,6 +301,7 @@ func (m *mirrors) prepare(ctx context.Context, id string, r *run) error {
 		DefaultSchema: it.parsed().Properties.Target.TypeProperties.DefaultSchema,
 		AppID:         fmt.Sprintf("%s/%d", it.ID, it.Generation),
 		ScanInterval:  m.o.ScanInterval,
+		TableLimit:    m.o.TableLimit,
 		CopyOnWrite:   true, // every reader knows it
 		Events:        func(e replicator.Event) { m.tell(id, e) },
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -96,6 +97,10 @@ func (m *mirrors) nativeOnce(ctx context.Context, id string, r *run, edge <-chan
 		return err
 	}
 	r.decide(string(it.Definition), decided)
+	if m.crowded(&it, l.db) {
+		m.unwell(ctx, l.db, slotName(&it), "CDC_ERR_SYS_MAX_NUMBER_OF_PUBLICATIONS_REACHED")
+		return errNotPermitted
+	}
 	if m.shutOut() {
 		m.unwell(ctx, l.db, slotName(&it), "CDC_ERR_SYS_ONELAKE_PERMISSION_DENIED")
 		return errNotPermitted // its tables never reach Replicating
@@ -148,6 +153,30 @@ func (m *mirrors) redefined(id string, it *itemState) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.definition != string(it.Definition)
+}
+
+// crowded says whether the server mirrors as much as it may already: one mirror
+// a database, and azure_cdc.max_fabric_mirrors databases. Who was made first goes
+// first.
+func (m *mirrors) crowded(it *itemState, db string) (full bool) {
+	m.state.look(func(s *state) {
+		most, err := strconv.Atoi(firstNonEmpty(s.Server.Running["azure_cdc.max_fabric_mirrors"], "3"))
+		before := map[string]bool{}
+		for _, o := range s.Items {
+			p := o.parsed().Properties.Source
+			if o.ID == it.ID {
+				break
+			}
+			if o.Mirroring != running || p.Type != nativeSource {
+				continue
+			}
+			if cn, err := s.connection(strings.ToLower(p.TypeProperties.Connection)); err == nil {
+				before[firstNonEmpty(p.TypeProperties.Database, cn.Parameters["database"])] = true
+			}
+		}
+		full = before[db] || err == nil && len(before) >= most
+	})
+	return full
 }
 
 // shutOut says whether the tenant's setting keeps the service out of OneLake.

@@ -27,3 +27,13 @@ BEGIN
   EXECUTE format('GRANT azure_pg_admin TO %I WITH ADMIN OPTION', admin);
 END $$;
 ALTER DATABASE postgres OWNER TO azure_pg_admin;
+
+-- azure_roles_authtype tells how a role's password is kept.
+SET LOCAL allow_system_table_mods = on;
+CREATE OR REPLACE FUNCTION pg_catalog.azure_roles_authtype(OUT rolename name, OUT authtype text) RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+  SELECT rolname, CASE WHEN NOT rolcanlogin THEN 'NOLOGIN' WHEN rolpassword LIKE 'md5%' THEN 'MD5'
+    WHEN rolpassword LIKE 'SCRAM-SHA-256$%' THEN 'SCRAM-SHA-256' ELSE 'NOLOGIN' END
+  FROM pg_authid WHERE rolname !~ '^pg_' ORDER BY 1
+$$;
+RESET allow_system_table_mods;

@@ -163,6 +163,7 @@ func (e *Emulator) openState(context.Context) (err error) {
 		if s.Control == "" {
 			s.Control = rand.Text()
 		}
+		s.CapacityID = firstNonEmpty(s.CapacityID, s.Workspaces[0].Capacity)
 		for _, op := range s.Server.Operations {
 			if op.Status == "InProgress" { // the emulator died meanwhile
 				op.Status, op.Code, op.Message, op.End = "Failed", "InternalServerError", "The operation was interrupted.", time.Now().UTC()

@@ -24,7 +24,8 @@ type state struct {
 	Subscription string         `json:"subscription"`
 	Group        string         `json:"resourceGroup"`
 	Location     string         `json:"location"`
-	User         string         `json:"user"`    // object id of whoever holds the tokens
+	User         string         `json:"user"` // object id of whoever holds the tokens
+	CapacityID   string         `json:"capacityId"`
 	Control      string         `json:"control"` // opens the emulator's own endpoint
 	World        worldState     `json:"world"`
 
@@ -32,6 +33,7 @@ type state struct {
 	Vault       vaultState                  `json:"vault"`
 	Workspaces  []*workspaceState           `json:"workspaces"`
 	Connections []*connectionState          `json:"connections"`
+	Gateways    []*gatewayState             `json:"gateways"`
 	Items       []*itemState                `json:"items"`
 	Operations  map[string]*fabricOperation `json:"operations"`
 }
@@ -46,20 +48,21 @@ type serverState struct {
 	Port          int    `json:"port"`
 	Prepared      bool   `json:"prepared"` // roles and owners of a new server are made
 
-	Tier         string                   `json:"tier"`
-	SKU          string                   `json:"sku"`
-	HA           string                   `json:"highAvailability"`
-	Status       string                   `json:"state"`
-	EntraAuth    string                   `json:"activeDirectoryAuth"`
-	PasswordAuth string                   `json:"passwordAuth"`
-	Public       string                   `json:"publicNetworkAccess"`
-	Identity     string                   `json:"identity"` // None, SystemAssigned…
-	Principal    string                   `json:"principal"`
-	Tags         map[string]string        `json:"tags"`
-	Rules        map[string]firewallRule  `json:"firewallRules"`
-	Params       map[string]string        `json:"parameters"`        // what was asked for, by name
-	Running      map[string]string        `json:"runningParameters"` // static ones of Azure's own, as of the last restart
-	Operations   map[string]*armOperation `json:"operations"`
+	Tier           string                        `json:"tier"`
+	SKU            string                        `json:"sku"`
+	HA             string                        `json:"highAvailability"`
+	Status         string                        `json:"state"`
+	EntraAuth      string                        `json:"activeDirectoryAuth"`
+	PasswordAuth   string                        `json:"passwordAuth"`
+	Public         string                        `json:"publicNetworkAccess"`
+	Identity       string                        `json:"identity"` // None, SystemAssigned…
+	Principal      string                        `json:"principal"`
+	Tags           map[string]string             `json:"tags"`
+	Rules          map[string]firewallRule       `json:"firewallRules"`
+	Administrators map[string]entraAdministrator `json:"administrators,omitempty"` // Entra's, by object id
+	Params         map[string]string             `json:"parameters"`               // what was asked for, by name
+	Running        map[string]string             `json:"runningParameters"`        // static ones of Azure's own, as of the last restart
+	Operations     map[string]*armOperation      `json:"operations"`
 }
 
 type firewallRule struct {
@@ -111,11 +114,17 @@ type secretVersion struct {
 }
 
 type workspaceState struct {
-	ID          string           `json:"id"`
-	Name        string           `json:"name"`
-	Description string           `json:"description"`
-	Capacity    string           `json:"capacity"`
-	Roles       []roleAssignment `json:"roles"`
+	ID          string             `json:"id"`
+	Name        string             `json:"name"`
+	Description string             `json:"description"`
+	Capacity    string             `json:"capacity"`
+	Roles       []roleAssignment   `json:"roles"`
+	Identity    *workspaceIdentity `json:"identity,omitempty"`
+}
+
+type workspaceIdentity struct {
+	Application string `json:"application"`
+	Principal   string `json:"principal"`
 }
 
 type roleAssignment struct {
@@ -141,6 +150,7 @@ type connectionState struct {
 	Created      time.Time         `json:"created"`
 	UserCode     bool              `json:"userCode"`
 	InGateway    bool              `json:"inGateway"`
+	Roles        []roleAssignment  `json:"roles,omitempty"`
 }
 
 // itemState is a Fabric item. A mirrored database has a definition and a
@@ -157,7 +167,7 @@ type itemState struct {
 	Definition  json.RawMessage `json:"definition,omitempty"`
 	Mirroring   string          `json:"mirroring"` // "", Running, Stopped: what was asked for last; Paused: with the capacity
 	Generation  int             `json:"generation"`
-	Tables      []tableStatus   `json:"tables,omitempty"`   // as they were when it ended
+	Tables      []tableStatus   `json:"tables,omitempty"` // as they were when it ended
 	Reseed      bool            `json:"reseed,omitempty"` // its tables are dropped before it runs
 }
 
