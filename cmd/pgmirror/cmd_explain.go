@@ -3,12 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
-	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-
-	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 type explainOptions struct{ code string }
@@ -28,7 +25,7 @@ all of them.`,
 			return runExplain(o, s.Out)
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return setup.Codes(), cobra.ShellCompDirectiveNoFileComp
+			return allCodes(), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
 	return cmd
@@ -36,19 +33,16 @@ all of them.`,
 
 func runExplain(o explainOptions, out io.Writer) error {
 	if o.code == "" {
-		for _, code := range setup.Codes() {
-			x, _ := setup.Explain(code)
-			fmt.Fprintf(out, "%-22s %s\n", code, x.Sentence)
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		for _, code := range allCodes() {
+			x, _ := explanation(code)
+			fmt.Fprintf(w, "%s\t%s\n", code, x.Sentence)
 		}
-		return nil
+		return w.Flush()
 	}
-	x, ok := setup.Explain(o.code)
+	x, ok := explanation(o.code)
 	if !ok {
-		i := slices.IndexFunc(setup.Codes(), func(c string) bool { return strings.EqualFold(c, o.code) })
-		if i < 0 {
-			return fail(exitError, "CodeUnknown", "pgmirror explain", "there is no code %q", o.code)
-		}
-		x, _ = setup.Explain(setup.Codes()[i])
+		return fail(exitError, "CodeUnknown", "pgmirror explain", "there is no code %q", o.code)
 	}
 	fmt.Fprintf(out, "%s\n  %s\n  %s\n", x.Code, x.Sentence, x.Remedy)
 	if x.Next != "" {

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/setup"
+)
+
+// ownCodes are the codes that commands and the data plane give, beside those of
+// setup and of lint's rules. A code never changes its meaning: people search for
+// it.
+var ownCodes = map[string]setup.Explanation{
+	// every command
+	"UsageInvalid":      {Sentence: "The command line isn't understood.", Remedy: "The command's --help shows what it takes."},
+	"ConfigUnreadable":  {Sentence: "A configuration file, the environment or a flag can't be read.", Remedy: "The message names the place.", Next: "pgmirror plan --explain-config"},
+	"ConfigInvalid":     {Sentence: "The configuration doesn't make sense; every reason is listed.", Remedy: "Correct the values; each one's source can be shown.", Next: "pgmirror plan --explain-config"},
+	"CodeUnknown":       {Sentence: "There is no such code.", Remedy: "List them all.", Next: "pgmirror explain"},
+	"Failed":            {Sentence: "Something went wrong that has no code of its own.", Remedy: "The message says what was being done. doctor looks at everything around it.", Next: "pgmirror doctor"},
+	"Interrupted":       {Sentence: "It was asked to stop, and did after cleaning up.", Remedy: "Run it again: every command goes on where the world stands."},
+	"NotBuilt":          {Sentence: "This command isn't built yet.", Remedy: "The list of commands shows those that are.", Next: "pgmirror --help"},
+	"Declined":          {Sentence: "You were asked, and didn't say yes; nothing was written.", Remedy: "Run it again when you are ready."},
+	"NotConfirmed":      {Sentence: "Nobody can be asked, and no yes was given beforehand; nothing was written.", Remedy: "Look at the plan, then apply with --yes or a plan file.", Next: "pgmirror plan"},
+	"CleanupIncomplete": {Sentence: "Something that was opened for a short time may still be open.", Remedy: "Close it; this outranks whatever else went wrong.", Next: "pgmirror leases close"},
+	"DirNotEmpty":       {Sentence: "The folder has files that aren't ours; nothing was touched.", Remedy: "Give an empty or a new folder."},
+	"FileExists":        {Sentence: "The file is there already, and wasn't overwritten.", Remedy: "Give another name, or move it away."},
+	"ModeNative":        {Sentence: "The mirror is native: Fabric moves the data itself, and this command is for open mirrors.", Remedy: "status and verify work for both.", Next: "pgmirror status"},
+	"MirrorMissing":     {Sentence: "There is no mirrored database of this name yet.", Remedy: "Set it up.", Next: "pgmirror apply"},
+	"NotSetUp":          {Sentence: "A step of setting up has something to do.", Remedy: "The plan shows it; apply does it.", Next: "pgmirror plan"},
+	"DatabaseAmbiguous": {Sentence: "The file lists several databases, and this command works on one.", Remedy: "Name it.", Next: "pgmirror status --database NAME"},
+	"PlanUnreadable":    {Sentence: "The plan file can't be read, or is of a format that this pgmirror doesn't know.", Remedy: "Make a new one with the pgmirror that applies it.", Next: "pgmirror plan --out FILE"},
+	"AzdNotWritten":     {Sentence: "The results could not be written into the azd environment; what they tell of was done.", Remedy: "Set the values by hand with azd env set."},
+
+	// run
+	"Fenced":           {Sentence: "Another pgmirror run has taken over this landing zone, so this one stopped.", Remedy: "Let one run at a time write a landing zone. Nothing is lost: the other one goes on from the same state.", Next: "pgmirror status"},
+	"SlotLost":         {Sentence: "The replication slot is gone, or the server has removed WAL that it needed: changes are missing that nobody can bring back.", Remedy: "Copy every table anew. So that it doesn't happen again: raise max_slot_wal_keep_size, let a run always run, and watch WALRunsOut.", Next: "pgmirror run --reseed"},
+	"SlotMoved":        {Sentence: "Somebody else has read from the slot: it stands beyond what the mirror confirmed, and what lies between is lost to it.", Remedy: "Find who uses the slot's name; then copy every table anew.", Next: "pgmirror run --reseed"},
+	"OtherSystem":      {Sentence: "The server isn't the one that the mirror was made from: its system identifier differs.", Remedy: "Correct server.host; if the database was really moved, copy every table anew.", Next: "pgmirror run --reseed"},
+	"OtherTimeline":    {Sentence: "The server was promoted or restored: its history may differ from what the mirror holds.", Remedy: "Copy every table anew.", Next: "pgmirror run --reseed"},
+	"OtherSlot":        {Sentence: "The landing zone is fed from a slot of another name.", Remedy: "Set run.slot to that name, or give the mirror another mirrored database.", Next: "pgmirror plan --explain-config"},
+	"SlotNotOurs":      {Sentence: "There is a slot of this name already, and the landing zone knows nothing of it.", Remedy: "If nothing uses it, drop it; else choose another run.slot."},
+	"NothingPublished": {Sentence: "The publications list no table, so that there is nothing to mirror.", Remedy: "Let apply make them, or take a table in.", Next: "pgmirror tables list"},
+	"StateVersion":     {Sentence: "The landing zone's state was written by a pgmirror with another format.", Remedy: "Run the one that wrote it, or a newer one. It is never guessed at."},
+	"MetricsAddress":   {Sentence: "The address for metrics can't be listened on.", Remedy: "Choose one that is free.", Next: "pgmirror run --metrics :0"},
+	"WALRunsOut":       {Sentence: "At the rate of now, the WAL that the server may keep for the slot is used up within an hour.", Remedy: "Find out why the run is behind (status shows its lag), raise max_slot_wal_keep_size, or accept that every table will be copied anew.", Next: "pgmirror status"},
+	"WALUnreserved":    {Sentence: "The slot holds more WAL than the server's limit allows: the next checkpoint may remove it, and the slot with it.", Remedy: "Raise max_slot_wal_keep_size at once, and let the run catch up.", Next: "pgmirror status"},
+
+	// tables
+	"TableNotMirrored": {Sentence: "The mirror doesn't have this table.", Remedy: "The list shows what it has, and why others are absent.", Next: "pgmirror tables list"},
+	"TableNotPaused":   {Sentence: "The table isn't paused, so that there is nothing to resume.", Remedy: "To copy it anew, ask for a resync.", Next: "pgmirror tables list"},
+	"TableParked":      {Sentence: "A table is parked: something about it can't be mirrored, and the others go on.", Remedy: "The list gives the reason. When it is mended, or was a pause, have the table copied anew with tables resync or tables resume.", Next: "pgmirror tables list"},
+	"ChangesIgnored":   {Sentence: "A table without a key was updated or had rows deleted; in the mirror it is only ever added to.", Remedy: "Give it a key, and have it copied anew with tables resync.", Next: "pgmirror tables list"},
+
+	// doctor
+	"CheckUnknown":    {Sentence: "There is no check of this name.", Remedy: "List them.", Next: "pgmirror doctor --list"},
+	"NotRunning":      {Sentence: "Nobody reads the replication slot: no pgmirror run is running.", Remedy: "Start one. Until then the server keeps all its WAL for the slot.", Next: "pgmirror run"},
+	"RunningButEmpty": {Sentence: "Fabric says that the mirror is Running, and no table has received a row.", Remedy: "In open mode pgmirror run has to bring them. In native mode the plan's proof names what each table waits for: often the server's own checker, or a table that the role doesn't own.", Next: "pgmirror plan"},
+	"MirrorStarting":  {Sentence: "The mirror is neither running nor stopped: Fabric is at work.", Remedy: "Wait; a new mirror takes some minutes.", Next: "pgmirror status --watch"},
+	"TablesBehind":    {Sentence: "Some tables don't replicate yet.", Remedy: "A first copy takes its time; watch whether they move.", Next: "pgmirror status --watch"},
+
+	// verify, lint, replicate
+	"RowsDiffer":        {Sentence: "Rows of the mirror differ from PostgreSQL's, and nobody changed them meanwhile.", Remedy: "The report names them. Have the table copied anew, and keep the receipt: this should never happen.", Next: "pgmirror tables resync TABLE"},
+	"TableMissing":      {Sentence: "The mirror lacks a table that was asked for.", Remedy: "status shows whether Fabric knows it, tables list whether it is published.", Next: "pgmirror status"},
+	"TableUnreadable":   {Sentence: "A table could not be read, at the source or in the mirror, so that nothing is proved.", Remedy: "The report has the reason: often a missing right, or a Delta feature that verify doesn't know.", Next: "pgmirror doctor"},
+	"NothingToCompare":  {Sentence: "No table was compared, so that nothing is proved.", Remedy: "Check the names, and that the mirror has tables.", Next: "pgmirror status"},
+	"LandingZoneFaulty": {Sentence: "A landing zone has faults; each has a code of its own.", Remedy: "Each finding says what to do; explain tells more of its code.", Next: "pgmirror lint"},
+	"NoLandingZone":     {Sentence: "There is no landing zone there.", Remedy: "Give the folder in which the tables' folders lie, or configure an open mirror."},
+}
+
+// explanation looks a code up, wherever it comes from and in any case.
+func explanation(code string) (setup.Explanation, bool) {
+	known := allCodes()
+	i := slices.IndexFunc(known, func(c string) bool { return strings.EqualFold(c, code) })
+	if i < 0 {
+		return setup.Explanation{}, false
+	}
+	code = known[i]
+	if x, ok := setup.Explain(code); ok {
+		return x, true
+	}
+	if x, ok := ownCodes[code]; ok {
+		x.Code = code
+		return x, true
+	}
+	for _, r := range landing.Rules() {
+		if r.Code == code {
+			return setup.Explanation{Code: code, Sentence: r.Sentence, Remedy: r.Remedy, Next: "pgmirror lint"}, true
+		}
+	}
+	return setup.Explanation{}, false
+}
+
+// allCodes are all codes, sorted, each once.
+func allCodes() []string {
+	all := setup.Codes()
+	for code := range ownCodes {
+		all = append(all, code)
+	}
+	for _, r := range landing.Rules() {
+		all = append(all, r.Code)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
