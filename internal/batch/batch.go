@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // A row marker says what a row of a landing-zone file does to the row with the
@@ -43,6 +44,9 @@ type Batch struct {
 	Cols   []Column
 	Marker []int32 // one a row, or nil when no row has a marker
 	rows   int
+
+	width int   // bytes of a row, those of strings left out; 0: not known
+	long  []int // the columns of strings
 }
 
 // Column is the values of one column. Exactly one of the value slices is in
@@ -66,6 +70,10 @@ func New(s *Schema, marked bool) *Batch {
 	b := &Batch{Schema: s, Cols: make([]Column, len(s.Fields))}
 	for i, f := range s.Fields {
 		b.Cols[i] = NewColumn(f.Type)
+		b.width += 2 + f.Type.Storage().width()
+		if f.Type.Storage() == StoreBytes {
+			b.long = append(b.long, i)
+		}
 	}
 	if marked {
 		b.Marker = []int32{}
@@ -121,9 +129,17 @@ func (b *Batch) Truncate(n int) {
 	b.rows = n
 }
 
-// Bytes is roughly the memory that the rows take.
+// Bytes is roughly the memory that the rows take. It is cheap enough to be asked
+// after every row.
 func (b *Batch) Bytes() int {
 	n := 4 * len(b.Marker)
+	if b.width > 0 {
+		n += b.rows * b.width
+		for _, i := range b.long {
+			n += len(b.Cols[i].Data)
+		}
+		return n
+	}
 	for i := range b.Cols {
 		n += b.Cols[i].Bytes()
 	}
@@ -161,6 +177,26 @@ func (b *Batch) AppendKey(dst []byte, i int) []byte {
 		dst = b.Cols[c].AppendValue(dst, i)
 	}
 	return dst
+}
+
+// Whole reports whether every value of every row was sent.
+func (b *Batch) Whole() bool {
+	for i := range b.Cols {
+		if !whole(b.Cols[i].Def) {
+			return false
+		}
+	}
+	return true
+}
+
+// whole looks at eight rows at once: Unchanged alone is negative.
+func whole(def []int16) bool {
+	for ; len(def) >= 8; def = def[8:] {
+		if def[0]|def[1]|def[2]|def[3]|def[4]|def[5]|def[6]|def[7] < 0 {
+			return false
+		}
+	}
+	return !slices.Contains(def, Unchanged)
 }
 
 // HasUnchanged reports whether row i has a value that was not sent.
@@ -301,6 +337,11 @@ func (c *Column) Select(rows []int32) Column {
 	case StoreFloat64:
 		out.F64 = pick(c.F64, rows)
 	case StoreBytes:
+		size := 0
+		for _, i := range rows {
+			size += int(c.Off[i+1] - c.Off[i])
+		}
+		out.Off, out.Data = append(make([]int32, 0, len(rows)+1), 0), make([]byte, 0, size)
 		for _, i := range rows {
 			out.Data = append(out.Data, c.Value(int(i))...)
 			out.Off = append(out.Off, int32(len(out.Data)))

@@ -94,3 +94,54 @@ func TestShiftedColumnPanics(t *testing.T) {
 	b.Cols[0].AppendInt64(1)
 	b.EndRow()
 }
+
+func TestBytes(t *testing.T) {
+	b := sample()
+	want := 4 * len(b.Marker)
+	for i := range b.Cols {
+		want += b.Cols[i].Bytes()
+	}
+	want -= 4 // a column of strings has one offset more than rows
+	if got := b.Bytes(); got != want {
+		t.Errorf("got %d, want %d", got, want)
+	}
+}
+
+func TestWhole(t *testing.T) {
+	s := &Schema{Fields: []Field{{"a", Type{Kind: Int32}}}}
+	for n := range 20 {
+		b := New(s, false)
+		for range n {
+			b.Cols[0].AppendInt32(1)
+			b.EndRow()
+		}
+		if !b.Whole() {
+			t.Fatalf("%d values are not whole", n)
+		}
+		for i := range n {
+			b.Cols[0].Def[i] = Unchanged
+			if b.Whole() {
+				t.Fatalf("%d values are whole without value %d", n, i)
+			}
+			b.Cols[0].Def[i] = Null
+		}
+	}
+}
+
+// A mirror takes millions of rows through the same batch.
+func TestAppendAllocatesNothing(t *testing.T) {
+	src, b := sample(), New(sample().Schema, true)
+	var key []byte
+	got := testing.AllocsPerRun(100, func() {
+		b.Truncate(0)
+		for i := range src.Rows() {
+			b.AppendRow(src, i)
+			b.EndMarkedRow(Upsert)
+			key = b.AppendKey(key[:0], i)
+			_ = b.Bytes()
+		}
+	})
+	if got != 0 {
+		t.Errorf("%v allocations for %d rows, want none", got, src.Rows())
+	}
+}

@@ -44,6 +44,17 @@ const (
 	StoreBytes
 )
 
+// width is how many bytes a value takes, a string's own left out.
+func (s Storage) width() int {
+	switch s {
+	case Store64, StoreFloat64:
+		return 8
+	case Store128:
+		return 16
+	}
+	return 4
+}
+
 // Storage says which slice of a Column holds values of this type.
 func (t Type) Storage() Storage {
 	switch t.Kind {

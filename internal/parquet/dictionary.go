@@ -8,11 +8,12 @@ import (
 	"unsafe"
 )
 
-// A dictionary has to pay: it may not have more entries than these, nor more
-// bytes than pageBytes, and it has to save a quarter of the plain values.
+// A dictionary has to pay: it may not have more entries or bytes than these, and
+// it has to save a quarter of the plain values.
 const (
 	maxNumbers = 1 << 15 // beyond, looking numbers up costs more than compressing them
 	maxStrings = 1 << 16
+	maxBytes   = 1 << 20
 	minRows    = 64 // fewer are not worth the page
 )
 
@@ -23,7 +24,7 @@ func entryLimit(n, limit int, width float64) int {
 		return 0
 	}
 	save := float64(n) * (0.75 - 2/width) // an index takes two bytes at most
-	return max(0, min(limit, int(save), int(pageBytes/width)))
+	return max(0, min(limit, int(save), int(maxBytes/width)))
 }
 
 // sampleSize is how many of n values are looked at before a dictionary is begun.
@@ -169,7 +170,7 @@ func (d *byteStrings) index(dst []int32, data []byte, off []int32) ([]int32, boo
 	dst = slices.Grow(dst[:0], n)[:n]
 	for i := range n {
 		at := d.place(data[off[i]:off[i+1]])
-		if int(at) >= limit || len(d.data) > pageBytes {
+		if int(at) >= limit || len(d.data) > maxBytes {
 			return dst, false
 		}
 		dst[i] = at

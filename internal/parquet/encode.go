@@ -17,9 +17,9 @@ type (
 	fixedByteArray = parquet.FixedLenByteArray
 )
 
-// pageBytes is about how large a page of plain values gets, and how large a
-// dictionary may be.
-const pageBytes = 1 << 20
+// pageBytes is about how large a page of plain values gets: a page's buffers are
+// made anew for each column, and small ones stay in the cache.
+const pageBytes = 1 << 18
 
 // encoder writes columns, one at a time. It holds the buffers that a column
 // needs; the next column and the next file use them again.

@@ -54,7 +54,7 @@ var encoders = sync.Pool{New: func() any { return new(encoder) }}
 const stepRows = 1 << 13
 
 var properties = arrow.NewWriterProperties(arrow.WithCompression(compress.Codecs.Snappy), arrow.WithCreatedBy("pgmirror"),
-	arrow.WithDataPageVersion(arrow.DataPageV1), arrow.WithBatchSize(stepRows))
+	arrow.WithDataPageVersion(arrow.DataPageV1), arrow.WithBatchSize(stepRows), arrow.WithDataPageSize(pageBytes))
 
 func fileSchema(b *batch.Batch) (*schema.GroupNode, error) {
 	var fields schema.FieldList
