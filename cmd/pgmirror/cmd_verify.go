@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +24,9 @@ type verifyOptions struct {
 	settle  time.Duration
 	delta   string
 	receipt string
+	resume  bool
+	workers int
+	memory  int // MiB
 	json    bool
 }
 
@@ -42,13 +47,36 @@ It reads the Delta tables as Fabric's readers do, and nothing of our own.`,
 	o.config.flags(cmd)
 	cmd.Flags().DurationVar(&o.settle, "settle", 0, "how long a row must differ before it counts (default: from the observed lag)")
 	cmd.Flags().StringVar(&o.delta, "delta", "", "compare the Delta tables in this folder, as <schema>/<table>, instead of the mirror's")
-	cmd.Flags().StringVar(&o.receipt, "receipt", "", "write the receipt, as JSON, to this file")
+	cmd.Flags().StringVar(&o.receipt, "receipt", "", "write the receipt, as JSON, to this file, anew after every table")
+	cmd.Flags().BoolVar(&o.resume, "resume", false, "go on from the file of --receipt, if it is of a run that was interrupted")
+	cmd.Flags().IntVar(&o.workers, "workers", 2, "tables to compare at once")
+	cmd.Flags().IntVar(&o.memory, "memory", 256, "MiB that all of them together may take, and a Delta file each")
 	cmd.Flags().BoolVar(&o.json, "json", false, "write NDJSON to stdout, a line a table")
 	cmd.MarkFlagDirname("delta")
 	return cmd
 }
 
+// check refuses flags that can't be meant.
+func (o verifyOptions) check() error {
+	switch {
+	case o.settle < 0:
+		return fail(exitError, "UsageInvalid", "pgmirror verify --help", "--settle is a time, like 10s")
+	case o.workers < 1 || o.memory < 1:
+		return fail(exitError, "UsageInvalid", "pgmirror verify --help", "--workers and --memory are at least 1")
+	case o.resume && o.receipt == "":
+		return fail(exitError, "UsageInvalid", "pgmirror verify --help", "--resume goes with --receipt FILE")
+	}
+	return nil
+}
+
 func runVerify(ctx context.Context, o verifyOptions, s streams) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	before, err := o.former()
+	if err != nil {
+		return err
+	}
 	cfg, err := o.config.load(ctx, s)
 	if err != nil {
 		return err
@@ -58,9 +86,6 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 		return err
 	}
 	defer ses.close(ctx)
-	if o.settle < 0 {
-		return fail(exitError, "UsageInvalid", "pgmirror verify --help", "--settle is a time, like 10s")
-	}
 	tables, err := o.deltaTables(ses)
 	if err != nil {
 		return err
@@ -70,8 +95,12 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	view.begin(cfg)
 	receipt, err := verify.Run(ctx, verify.Config{
 		Source: named(ses.clients.Endpoint(&ses.facts), "pgmirror verify"), Tables: tables, Only: o.tables, Settle: o.settle,
-		Native: cfg.Mode == config.Native, Events: view.event,
+		Native: cfg.Mode == config.Native, Events: view.event, Workers: o.workers, Memory: int64(o.memory) << 20,
+		Resume: before, Save: o.writeReceipt,
 	})
+	if errors.Is(err, verify.ErrReceipt) {
+		return o.unusable(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -115,6 +144,30 @@ func (o verifyOptions) wanted(ses *session) func(verify.TableResult) bool {
 	}
 }
 
+// former is the receipt to go on from; nil when there is none.
+func (o verifyOptions) former() (*verify.Receipt, error) {
+	if !o.resume {
+		return nil, nil
+	}
+	body, err := os.ReadFile(o.receipt)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := verify.ReadReceipt(body)
+	if err != nil {
+		return nil, o.unusable(err)
+	}
+	return r, nil
+}
+
+func (o verifyOptions) unusable(err error) error {
+	return fail(exitError, "ReceiptUnusable", "pgmirror verify --receipt "+o.receipt, "%s: %w", o.receipt, err)
+}
+
+// writeReceipt replaces the file: an interrupted run leaves a whole one.
 func (o verifyOptions) writeReceipt(r *verify.Receipt) error {
 	if o.receipt == "" {
 		return nil
@@ -123,7 +176,26 @@ func (o verifyOptions) writeReceipt(r *verify.Receipt) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(o.receipt, append(body, '\n'), 0o644)
+	return replaceFile(o.receipt, append(body, '\n'))
+}
+
+func replaceFile(name string, body []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // once it is renamed there is nothing to remove
+	_, err = f.Write(body)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
 }
 
 // verdict is what a receipt means for the exit code.

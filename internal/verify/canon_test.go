@@ -2,7 +2,9 @@ package verify
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,22 +47,60 @@ func FuzzAppendNumber(f *testing.F) {
 
 func TestDiffering(t *testing.T) {
 	source, mirror := newSums(4), newSums(4)
-	at := func(b byte) hash { return hash{3: b} }
-	mirror.add(at(0), hash{1}) // only the mirror has it
-	for range groupRows {
-		source.add(at(1), hash{1})
+	mirror.add(0, hash{1}) // only the mirror has it
+	for range 1000 {
+		source.add(1, hash{1})
 	}
 	for _, s := range []*sums{source, mirror} { // equal, in another order
-		s.add(at(2), hash{byte(s.n[0])})
-		s.add(at(2), hash{byte(1 - s.n[0])})
+		s.add(2, hash{byte(s.n[0])})
+		s.add(2, hash{byte(1 - s.n[0])})
 	}
-	source.add(at(3), hash{1})
-	want := []map[int]bool{{0: true, 1: true}, {3: true}}
-	if diff := cmp.Diff(want, differing(source, mirror)); diff != "" {
+	source.add(3, hash{1})
+	want := []level{{[]bool{true, true, false, false}, 2, 1000}, {[]bool{false, false, false, true}, 1, 1}}
+	got := levelOf(source, mirror)
+	if diff := cmp.Diff(want, slices.Collect(got.groups(source, 1000)), cmp.AllowUnexported(level{})); diff != "" {
 		t.Errorf("groups (-want +got):\n%s", diff)
 	}
-	if got := differing(source, source); got != nil {
+	if got := levelOf(source, source); got.differ != 0 || len(slices.Collect(got.groups(source, 1))) != 0 {
 		t.Errorf("a side differs from itself in %v", got)
+	}
+}
+
+// Finer ranges lead from many rows to the few that differ.
+func TestSieve(t *testing.T) {
+	const rows = 200_000
+	key := func(i int) hash { return hashOf(binary.AppendVarint(nil, int64(i))) }
+	var sv sieve
+	passed := func() (n int) {
+		for i := range rows {
+			if sv.passes(key(i)) {
+				n++
+			}
+		}
+		return n
+	}
+	before := rows
+	for range maxLevels {
+		source, mirror := newSums(1<<10), newSums(1<<10)
+		for i := range rows {
+			if k := key(i); sv.passes(k) {
+				b := k.bucket(len(sv), 1<<10)
+				source.add(b, hash{1})
+				if i%20_000 != 0 { // ten rows
+					mirror.add(b, hash{1})
+				}
+			}
+		}
+		l := levelOf(source, mirror)
+		sv = append(sv, l)
+		n := passed()
+		if int64(n) != l.rows || n > max(10, before/50) {
+			t.Fatalf("level %d lets %d rows of %d through, and says %d", len(sv), n, before, l.rows)
+		}
+		before = n
+	}
+	if before != 10 {
+		t.Errorf("the last level lets %d rows through, want 10", before)
 	}
 }
 

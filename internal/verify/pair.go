@@ -20,6 +20,16 @@ type pair struct {
 	mirror       store.Store // the Delta table's folder
 }
 
+func (p pair) title() string { return p.schema + "." + p.name }
+
+// bytes is about the size of the table at the source.
+func (p pair) bytes() int64 {
+	if p.source == nil {
+		return 0
+	}
+	return p.source.Bytes
+}
+
 // pairTables lists what is to be compared, ordered by schema and name.
 func pairTables(ctx context.Context, conn *pgx.Conn, cfg Config) ([]pair, error) {
 	tables, err := postgres.Tables(ctx, conn)
@@ -100,7 +110,7 @@ func only(pairs []pair, names []string) ([]pair, error) {
 	for _, n := range names {
 		found := false
 		for _, p := range pairs {
-			if n == p.name || n == p.schema+"."+p.name {
+			if n == p.name || n == p.title() {
 				found = true
 				if !slices.Contains(kept, p) {
 					kept = append(kept, p)

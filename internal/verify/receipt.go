@@ -1,6 +1,13 @@
 package verify
 
-import "time"
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
 
 // ReceiptFormat is the version of Receipt as JSON.
 const ReceiptFormat = 1
@@ -18,15 +25,65 @@ const (
 	Differs     State = "differs"      // rows differ that nobody changed
 )
 
-// Receipt is what a verification found.
+// ErrReceipt means that a receipt can't be gone on from; possibly wrapped.
+var ErrReceipt = errors.New("the receipt can't be used")
+
+// Receipt is what a verification found. Finished is zero in one that is written
+// while it goes on.
 type Receipt struct {
 	Format        int           `json:"format"` // ReceiptFormat
 	Source        string        `json:"source"` // user, host and database, never a password
 	ServerVersion string        `json:"serverVersion"`
 	Native        bool          `json:"native"`
 	Started       time.Time     `json:"started"`
-	Finished      time.Time     `json:"finished"`
+	Finished      time.Time     `json:"finished,omitzero"`
 	Tables        []TableResult `json:"tables"` // ordered by schema and name
+}
+
+// ReadReceipt reads a receipt, and refuses one of a format that it doesn't know.
+func ReadReceipt(body []byte) (*Receipt, error) {
+	var format struct{ Format int }
+	if err := json.Unmarshal(body, &format); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	if format.Format != ReceiptFormat {
+		return nil, fmt.Errorf("%w: it has format %d, this version of pgmirror knows %d", ErrReceipt, format.Format, ReceiptFormat)
+	}
+	r := &Receipt{}
+	if err := json.Unmarshal(body, r); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	return r, nil
+}
+
+// add puts a table's result in its place.
+func (r *Receipt) add(t TableResult) {
+	at, _ := slices.BinarySearchFunc(r.Tables, t, func(a, b TableResult) int {
+		return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name))
+	})
+	r.Tables = slices.Insert(r.Tables, at, t)
+}
+
+// done is what the run that is resumed has proved already. A receipt that is
+// finished leaves nothing to resume: everything is compared anew.
+func (cfg Config) done(now *Receipt) (map[string]TableResult, error) {
+	r := cfg.Resume
+	switch {
+	case r == nil || !r.Finished.IsZero():
+		return nil, nil
+	case r.Format != ReceiptFormat:
+		return nil, fmt.Errorf("%w: it has format %d, not %d", ErrReceipt, r.Format, ReceiptFormat)
+	case r.Source != now.Source || r.Native != now.Native:
+		return nil, fmt.Errorf("%w: it is of %s, not of %s", ErrReceipt, r.Source, now.Source)
+	}
+	done := map[string]TableResult{}
+	for _, t := range r.Tables {
+		if t.State == Equal || t.State == Lossy {
+			done[t.Schema+"."+t.Name] = t
+		}
+	}
+	now.Started = r.Started
+	return done, nil
 }
 
 // Mismatch reports whether any table differs.

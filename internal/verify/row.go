@@ -15,8 +15,11 @@ func hashOf(b []byte) hash {
 	return hash(full[:16])
 }
 
-// bucket is the hash's place among n of them, n a power of two.
-func (h hash) bucket(n int) int { return int(binary.BigEndian.Uint32(h[:]) & uint32(n-1)) }
+// bucket is the hash's place among n of them, n a power of two. Each of its four
+// words gives another one.
+func (h hash) bucket(word, n int) int {
+	return int(binary.BigEndian.Uint32(h[4*word:]) & uint32(n-1))
+}
 
 // row is a row of either side in canonical form: equal values give equal bytes
 // on both. It is used again for the next row.
@@ -94,8 +97,7 @@ func newSums(buckets int) *sums {
 	return &sums{n: make([]int64, buckets), hi: make([]uint64, buckets), lo: make([]uint64, buckets)}
 }
 
-func (s *sums) add(key, row hash) {
-	b := key.bucket(len(s.n))
+func (s *sums) add(b int, row hash) {
 	s.n[b]++
 	s.addTo(b, binary.BigEndian.Uint64(row[:8]), binary.BigEndian.Uint64(row[8:]))
 }

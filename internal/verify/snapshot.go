@@ -3,7 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
-	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,20 +33,7 @@ func (c *comparison) snapshot(ctx context.Context) error {
 	if err := c.prepare(ctx); err != nil {
 		return err
 	}
-	source, mirror, err := c.checksums(ctx)
-	if err != nil {
-		return err
-	}
-	c.cands, c.cut = map[hash]*candidate{}, false
-	for _, g := range differing(source, mirror) {
-		if c.cut {
-			break
-		}
-		if err := c.collect(ctx, g, len(source.n)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.compare(ctx)
 }
 
 // prepare makes the plan and fills in what the result says of it.
@@ -61,56 +48,81 @@ func (c *comparison) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-// checksums reads both sides at once.
-func (c *comparison) checksums(ctx context.Context) (source, mirror *sums, err error) {
-	n := buckets(max(c.pair.source.EstRows, c.mirror.rows()))
+// compare finds the ranges of key hashes that differ, finer and finer until their
+// rows can be held, and makes candidates of the rows that differ.
+func (c *comparison) compare(ctx context.Context) error {
+	c.cands, c.cut = map[hash]*candidate{}, false
+	c.limits = limitsFor(c.memory, len(c.plan.columns), 0)
+	rows := max(c.pair.source.EstRows, c.mirror.rows())
+	for sv := sieve(nil); ; {
+		source, mirror, err := c.checksums(ctx, sv, c.limits.bucketsFor(rows, len(sv) > 0))
+		if err != nil {
+			return err
+		}
+		l := levelOf(source, mirror)
+		if l.differ == 0 {
+			return nil
+		}
+		if rows = l.rows; l.fits(c.limits) || len(sv)+1 == maxLevels {
+			return c.collectAll(ctx, sv, l, source)
+		}
+		sv = append(sv, l)
+	}
+}
+
+// checksums reads the rows that pass the sieve, on both sides at once. Without a
+// sieve these are all of them.
+func (c *comparison) checksums(ctx context.Context, sv sieve, n int) (source, mirror *sums, err error) {
 	source, mirror = newSums(n), newSums(n)
+	keyBytes := int64(0)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return c.readSource(ctx, "", func(r *row) error {
-			for _, col := range r.lost {
-				col.lost++
+			k := r.keyHash(c.plan.key)
+			if !sv.passes(k) {
+				return nil
 			}
-			source.add(r.keyHash(c.plan.key), r.hash())
+			if len(sv) == 0 {
+				for _, col := range r.lost {
+					col.lost++
+				}
+				keyBytes += c.keySize(r)
+			}
+			source.add(k.bucket(len(sv), n), r.hash())
 			return nil
 		})
 	})
 	g.Go(func() error {
 		return c.readMirror(ctx, c.mirror, func(r *row) error {
-			mirror.add(r.keyHash(c.plan.key), r.hash())
+			if k := r.keyHash(c.plan.key); sv.passes(k) {
+				mirror.add(k.bucket(len(sv), n), r.hash())
+			}
 			return nil
 		})
 	})
 	if err := g.Wait(); err != nil {
 		return nil, nil, err
 	}
-	c.res.Rows, c.res.Checksum = source.total()
-	c.res.MirrorRows, c.res.MirrorChecksum = mirror.total()
+	if len(sv) == 0 {
+		c.res.Rows, c.res.Checksum = source.total()
+		c.res.MirrorRows, c.res.MirrorChecksum = mirror.total()
+		c.limits = limitsFor(c.memory, len(c.plan.columns), keyBytes/max(1, c.res.Rows))
+	}
 	return source, mirror, nil
 }
 
-// buckets is about one for 64 rows, so that a row that differs leads to few
-// others.
-func buckets(rows int64) int {
-	n := min(max(rows/64, 1<<10), maxBuckets)
-	return 1 << (bits.Len64(uint64(n - 1)))
-}
-
-// differing lists the buckets that are not equal, in groups that hold at most
-// groupRows of the source, or one bucket.
-func differing(source, mirror *sums) (groups []map[int]bool) {
-	rows := int64(0)
-	for b := range source.n {
-		if source.equal(mirror, b) {
-			continue
+// collectAll makes candidates of the rows that differ, as many rows at a time as
+// can be held.
+func (c *comparison) collectAll(ctx context.Context, sv sieve, l level, source *sums) error {
+	for g := range l.groups(source, c.limits.rows) {
+		if c.cut {
+			break
 		}
-		if rows += source.n[b]; groups == nil || rows > groupRows {
-			groups = append(groups, map[int]bool{})
-			rows = source.n[b]
+		if err := c.collect(ctx, append(slices.Clip(sv), g)); err != nil {
+			return err
 		}
-		groups[len(groups)-1][b] = true
 	}
-	return groups
+	return nil
 }
 
 // held is a row of the source, or several equal ones without a key.
@@ -122,13 +134,13 @@ type held struct {
 	met  int // how many of them the mirror has
 }
 
-// collect reads the rows of some buckets on both sides and finds those that
+// collect reads the rows that pass the sieve on both sides and finds those that
 // differ.
-func (c *comparison) collect(ctx context.Context, group map[int]bool, buckets int) error {
+func (c *comparison) collect(ctx context.Context, sv sieve) error {
 	rows := map[hash]*held{}
 	err := c.readSource(ctx, "", func(r *row) error {
 		k := r.keyHash(c.plan.key)
-		if !group[k.bucket(buckets)] {
+		if !sv.passes(k) {
 			return nil
 		}
 		if h := rows[k]; h != nil {
@@ -144,7 +156,7 @@ func (c *comparison) collect(ctx context.Context, group map[int]bool, buckets in
 	}
 	err = c.readMirror(ctx, c.mirror, func(r *row) error {
 		k := r.keyHash(c.plan.key)
-		if !group[k.bucket(buckets)] {
+		if !sv.passes(k) {
 			return nil
 		}
 		h := rows[k]
@@ -171,7 +183,7 @@ func (c *comparison) candidate(k hash, h *held, key func() []*string) {
 	if c.cands[k] != nil {
 		return
 	}
-	if len(c.cands) == maxCandidates {
+	if len(c.cands) == c.limits.candidates {
 		c.cut = true
 		return
 	}
@@ -182,21 +194,45 @@ func (c *comparison) candidate(k hash, h *held, key func() []*string) {
 	c.cands[k] = cand
 }
 
-// keyOf is the key's canonical values, or all values without a key.
-func (c *comparison) keyOf(r *row) []*string {
-	key := c.plan.key
-	if len(key) == 0 {
-		key = make([]int, len(c.plan.columns))
-		for i := range key {
-			key[i] = i
-		}
+// keyColumns are those by which a row is known: all without a key.
+func (c *comparison) keyColumns() []int {
+	if len(c.plan.key) > 0 {
+		return c.plan.key
 	}
+	all := make([]int, len(c.plan.columns))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// keyOf is the key's canonical values. Without a key they are for people only, and
+// shortened.
+func (c *comparison) keyOf(r *row) []*string {
+	key := c.keyColumns()
 	out := make([]*string, len(key))
 	for i, k := range key {
 		if v, ok := r.value(k); ok {
-			s := string(v)
+			s := string(c.shortened(v))
 			out[i] = &s
 		}
 	}
 	return out
+}
+
+func (c *comparison) shortened(v []byte) []byte {
+	if len(c.plan.key) == 0 && len(v) > nameLength {
+		return v[:nameLength+1] // one more, so that it is seen to be cut
+	}
+	return v
+}
+
+// keySize is about the memory that keyOf takes.
+func (c *comparison) keySize(r *row) int64 {
+	n := 0
+	for _, k := range c.keyColumns() {
+		v, _ := r.value(k)
+		n += 24 + len(c.shortened(v))
+	}
+	return int64(n)
 }

@@ -6,12 +6,16 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/store"
@@ -32,7 +36,47 @@ type Config struct {
 	Native bool        // Fabric's own engine made the mirror: its documented losses are losses, not differences
 	Events func(Event) // is told of progress, one call at a time; may be nil
 
+	Workers int // tables that are compared at once; 0: 2
+
+	// Memory is how many bytes all tables together may take, however large they
+	// are; 0: 256 MiB. On top of it each worker holds one Delta file, decoded.
+	Memory int64
+
+	// Save is given the receipt after every table, Finished still being zero, one
+	// call at a time; may be nil. Its error ends the run.
+	Save func(*Receipt) error
+
+	// Resume is the receipt of a verification of the same source that didn't come
+	// to its end. What it found equal, or lossy, isn't compared again.
+	Resume *Receipt
+
 	open func(ctx context.Context, t store.Store) (mirrorTable, error) // nil: openDelta
+}
+
+func (cfg Config) withDefaults() Config {
+	tell := cfg.Events
+	if tell == nil {
+		tell = func(Event) {}
+	}
+	var mu sync.Mutex
+	cfg.Events = func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		tell(e)
+	}
+	if cfg.Save == nil {
+		cfg.Save = func(*Receipt) error { return nil }
+	}
+	if cfg.open == nil {
+		cfg.open = openDelta
+	}
+	if cfg.Workers <= 0 {
+		cfg.Workers = 2
+	}
+	if cfg.Memory <= 0 {
+		cfg.Memory = 256 << 20
+	}
+	return cfg
 }
 
 // Event is one step of a verification.
@@ -45,19 +89,14 @@ type Event struct {
 	Result  *TableResult `json:"result,omitempty"`  // of "compared"
 }
 
-// Run compares every table of the mirror with its source, one after another, and
-// blocks until that is done: at least Settle for a table that has differences.
-// It reads each table under one snapshot of the source and one Delta version,
-// at least twice when they differ, in at most about 200 MB (limits below) and
-// the memory of one Delta file. A table that can't be compared is a result, not
-// an error; the error is about the run as a whole, and there is no receipt then.
+// Run compares every table of the mirror with its source, the largest first and
+// several at once, and blocks until that is done: at least Settle for a table
+// that has differences. It reads each table under one snapshot of the source and
+// one Delta version, at least twice when they differ, in the memory that
+// Config.Memory tells. A table that can't be compared is a result, not an error;
+// the error is about the run as a whole, and there is no receipt then.
 func Run(ctx context.Context, cfg Config) (*Receipt, error) {
-	if cfg.Events == nil {
-		cfg.Events = func(Event) {}
-	}
-	if cfg.open == nil {
-		cfg.open = openDelta
-	}
+	cfg = cfg.withDefaults()
 	r := &Receipt{Format: ReceiptFormat, Source: cfg.Source.String(), Native: cfg.Native, Started: time.Now().UTC()}
 	conn, err := cfg.Source.Connect(ctx)
 	if err != nil {
@@ -71,24 +110,50 @@ func Run(ctx context.Context, cfg Config) (*Receipt, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range pairs {
-		res, err := verifyTable(ctx, cfg, p)
-		if err != nil {
-			return nil, err
-		}
-		r.Tables = append(r.Tables, res)
+	done, err := cfg.done(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := verifyTables(ctx, cfg, pairs, done, r); err != nil {
+		return nil, err
 	}
 	r.Finished = time.Now().UTC()
 	return r, nil
 }
 
-// Limits of what is held in memory for a table.
-const (
-	maxBuckets    = 1 << 20 // checksums over ranges of key hashes: 24 bytes each, twice
-	groupRows     = 200_000 // rows of differing ranges that are held at a time, each with its key
-	maxCandidates = 20_000  // rows that are looked at again and again
-	maxNamed      = 1_000   // differences named in a receipt
-)
+// verifyTables compares all pairs but those that are done, and puts the results
+// into the receipt.
+func verifyTables(ctx context.Context, cfg Config, pairs []pair, done map[string]TableResult, r *Receipt) error {
+	var open []pair
+	for _, p := range pairs {
+		if res, ok := done[p.title()]; ok {
+			r.add(res)
+			cfg.Events(Event{Type: "compared", Schema: p.schema, Table: p.name, Version: res.DeltaVersion, Result: &res})
+			continue
+		}
+		open = append(open, p)
+	}
+	slices.SortStableFunc(open, func(a, b pair) int { return cmp.Compare(b.bytes(), a.bytes()) })
+	var mu sync.Mutex // of r
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(cfg.Workers)
+	for _, p := range open {
+		g.Go(func() error {
+			res, err := verifyTable(ctx, cfg, p)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			r.add(res)
+			if err := cfg.Save(r); err != nil {
+				return fmt.Errorf("save the receipt: %w", err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
 
 // retries of a table whose files went away while they were read: the mirror's
 // upkeep may remove old ones at any time.
@@ -136,7 +201,7 @@ func compareTable(ctx context.Context, cfg Config, p pair, res *TableResult) err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	*res = TableResult{Schema: p.schema, Name: p.name, Started: res.Started, DeltaVersion: -1}
-	c := &comparison{cfg: cfg, pair: p, conn: conn, res: res}
+	c := &comparison{cfg: cfg, pair: p, conn: conn, res: res, memory: cfg.Memory / int64(cfg.Workers)}
 	return c.run(ctx)
 }
 
@@ -147,6 +212,8 @@ type comparison struct {
 	conn *pgx.Conn
 	res  *TableResult
 
+	memory int64 // bytes, for all of this
+	limits limits
 	plan   *plan
 	mirror mirrorTable   // at the version that is compared
 	taken  time.Time     // of the source's snapshot

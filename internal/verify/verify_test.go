@@ -400,7 +400,7 @@ func TestTables(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tables (-want +got):\n%s", diff)
 	}
-	if want := 2 * len(got); len(events) != want {
+	if want := 2 * len(got); len(events) != want { // also when several tables are compared at once
 		t.Errorf("got events %v, want %d", events, want)
 	}
 

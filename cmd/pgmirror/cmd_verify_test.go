@@ -1,0 +1,53 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgmirror/pgmirror/internal/verify"
+)
+
+func TestVerifyFlags(t *testing.T) {
+	for _, args := range []string{"--settle -1s", "--workers 0", "--memory 0", "--resume"} {
+		var errs bytes.Buffer
+		got := execute(t.Context(), append([]string{"verify"}, strings.Fields(args)...), streams{Out: &bytes.Buffer{}, Err: &errs})
+		if got != int(exitError) || !strings.Contains(errs.String(), "error[UsageInvalid]") {
+			t.Errorf("%s: exit %d, %q", args, got, &errs)
+		}
+	}
+}
+
+func TestReceiptFile(t *testing.T) {
+	dir := t.TempDir()
+	o := verifyOptions{receipt: filepath.Join(dir, "receipt.json"), resume: true}
+	if r, err := o.former(); r != nil || err != nil {
+		t.Errorf("without a file: %v, %v", r, err)
+	}
+	for _, source := range []string{"one", "two"} { // the second takes the first one's place
+		if err := o.writeReceipt(&verify.Receipt{Format: verify.ReceiptFormat, Source: source, Started: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := o.former(); err != nil || r.Source != source || !r.Finished.IsZero() {
+			t.Errorf("got %+v, %v, want the receipt of %s", r, err, source)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("the folder holds %v, %v, want the receipt alone", left, err)
+	}
+	if err := os.WriteFile(o.receipt, []byte(`{"format":99}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var errs bytes.Buffer
+	got := execute(t.Context(), []string{"verify", "--resume", "--receipt", o.receipt}, streams{Out: &bytes.Buffer{}, Err: &errs})
+	if got != int(exitError) || !strings.Contains(errs.String(), "error[ReceiptUnusable]") || !strings.Contains(errs.String(), "format 99") {
+		t.Errorf("a receipt of another format: exit %d, %q", got, &errs)
+	}
+	o.resume = false
+	if r, err := o.former(); r != nil || err != nil {
+		t.Errorf("without --resume the file is not read: %v, %v", r, err)
+	}
+}

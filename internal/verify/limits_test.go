@@ -1,0 +1,215 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// A comparison stays within its memory, however many rows the table has and
+// however many of them lie in ranges that differ.
+func TestMemory(t *testing.T) {
+	const rows, every, memory, slack = 300_000, 300, 2 << 20, 4 << 20
+	c := start(t)
+	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems, fmt.Sprintf("INSERT INTO items SELECT i, 'x', i FROM generate_series(1, %d) i", rows), "ANALYZE items")
+	m := manyFiles{reads: map[string]int{}}
+	name := "x"
+	var file []item
+	for i := range rows {
+		row := item{int64(i + 1), &name, int64(i+1) * 100}
+		if i%every == 0 {
+			row.price++
+		}
+		if file = append(file, row); len(file) == 10_000 {
+			m.add(file)
+			file = nil
+		}
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	peak, stop := watchHeap()
+	got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: time.Millisecond, Workers: 1, Memory: memory, open: m.open}).Tables[0]
+	stop()
+	if got.Differing != rows/every || got.Truncated || got.State != Differs {
+		t.Errorf("got %s, %d rows differ, truncated %t, want %d", got.State, got.Differing, got.Truncated, rows/every)
+	}
+	if p := peak.Load(); p > memory+slack {
+		t.Errorf("it took %d MiB, want at most %d", p>>20, (memory+slack)>>20)
+	} else {
+		t.Logf("%d rows, %d of them different, in %.1f MiB", rows, got.Differing, float64(p)/(1<<20))
+	}
+}
+
+// watchHeap finds how far the heap grows until stop returns.
+func watchHeap() (peak *atomic.Int64, stop func()) {
+	var before, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	peak = new(atomic.Int64)
+	quit, done := make(chan bool), make(chan bool)
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+				runtime.ReadMemStats(&now)
+				peak.Store(max(peak.Load(), int64(now.HeapAlloc)-int64(before.HeapAlloc)))
+			}
+		}
+	}()
+	return peak, func() { close(quit); <-done }
+}
+
+func TestLimits(t *testing.T) {
+	for _, memory := range []int64{8 << 20, 64 << 20, 128 << 20, 1 << 30} {
+		l := limitsFor(memory, 50, 100)
+		used := int64(l.buckets)*bucketBytes + l.rows*(rowBytes+100) + int64(l.candidates)*(rowBytes+100+50*sideBytes)
+		if used > memory || l.buckets > maxBuckets || l.candidates > maxCandidates || l.rows < 1000 {
+			t.Errorf("%d bytes: got %+v, which take %d", memory, l, used)
+		}
+	}
+}
+
+// What an interrupted verification found equal isn't read again; what it found
+// otherwise is.
+func TestResume(t *testing.T) {
+	c := start(t)
+	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems, "CREATE TABLE more (LIKE items INCLUDING ALL)")
+	var m fakeMirror
+	m.publish(itemBatch(nil))
+	var compared []string
+	cfg := Config{Source: endpoint(c), Tables: folder(t, "public/items", "public/more"), Settle: time.Millisecond, open: m.open,
+		Events: func(e Event) {
+			if e.Type == "comparing" {
+				compared = append(compared, e.Table)
+			}
+		}}
+	first := mustRun(t, cfg)
+	run := func(change func(*Receipt)) (*Receipt, []string, error) {
+		r := *first
+		r.Tables = slices.Clone(first.Tables)
+		r.Finished = time.Time{}
+		change(&r)
+		cfg.Resume, compared = &r, nil
+		got, err := Run(t.Context(), cfg)
+		slices.Sort(compared)
+		return got, compared, err
+	}
+	for name, test := range map[string]struct {
+		change func(*Receipt)
+		want   []string
+	}{
+		"all equal":   {func(*Receipt) {}, nil},
+		"one differs": {func(r *Receipt) { r.Tables[0].State = Differs }, []string{"items"}},
+		"one missing": {func(r *Receipt) { r.Tables = r.Tables[:1] }, []string{"more"}},
+		"finished":    {func(r *Receipt) { r.Finished = first.Finished }, []string{"items", "more"}},
+	} {
+		got, read, err := run(test.change)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(test.want, read); diff != "" {
+			t.Errorf("%s: tables compared (-want +got):\n%s", name, diff)
+		}
+		if len(got.Tables) != 2 || got.Count(Equal) != 2 || got.Finished.IsZero() {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+	for name, change := range map[string]func(*Receipt){
+		"another source": func(r *Receipt) { r.Source = "elsewhere" },
+		"another mode":   func(r *Receipt) { r.Native = true },
+		"another format": func(r *Receipt) { r.Format++ },
+	} {
+		if _, _, err := run(change); !errors.Is(err, ErrReceipt) {
+			t.Errorf("%s: got error %v, want ErrReceipt", name, err)
+		}
+	}
+}
+
+func TestReadReceipt(t *testing.T) {
+	if r, err := ReadReceipt([]byte(`{"format":1,"source":"x","tables":[]}`)); err != nil || r.Source != "x" || !r.Finished.IsZero() {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	for _, bad := range []string{"", "[]", `{"format":2}`, `{"source":"x"}`, `{"format":1,"tables":7}`} {
+		if _, err := ReadReceipt([]byte(bad)); !errors.Is(err, ErrReceipt) {
+			t.Errorf("%q: got error %v, want ErrReceipt", bad, err)
+		}
+	}
+}
+
+// After every table the receipt can be gone on from; one that can't be saved ends
+// the run.
+func TestSave(t *testing.T) {
+	c := start(t)
+	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems, "CREATE TABLE more (LIKE items INCLUDING ALL)")
+	var m fakeMirror
+	m.publish(itemBatch(nil))
+	var saved []int
+	cfg := Config{Source: endpoint(c), Tables: folder(t, "public/items", "public/more"), open: m.open, Save: func(r *Receipt) error {
+		if saved = append(saved, len(r.Tables)); !r.Finished.IsZero() || r.Source == "" {
+			t.Errorf("saved %+v", r)
+		}
+		return nil
+	}}
+	mustRun(t, cfg)
+	if diff := cmp.Diff([]int{1, 2}, saved); diff != "" {
+		t.Errorf("tables in the receipts saved (-want +got):\n%s", diff)
+	}
+	full := errors.New("no space left")
+	cfg.Save = func(*Receipt) error { return full }
+	if _, err := Run(t.Context(), cfg); !errors.Is(err, full) {
+		t.Errorf("got error %v, want %v", err, full)
+	}
+}
+
+// Several tables are compared at once, and reported in order.
+func TestWorkers(t *testing.T) {
+	c := start(t)
+	var m fakeMirror
+	m.publish(itemBatch(nil))
+	var folders, want []string
+	for i := range 6 {
+		name := fmt.Sprintf("t%d", i)
+		localpgtest.Exec(t, c.URL("", "", "postgres"), fmt.Sprintf("CREATE TABLE %s (id bigint PRIMARY KEY, name text, price numeric(12,2))", name))
+		folders, want = append(folders, "public/"+name), append(want, name)
+	}
+	// Every table waits until another one is being compared, too.
+	var at atomic.Int64
+	meet := make(chan bool)
+	cfg := Config{Source: endpoint(c), Tables: folder(t, folders...), Workers: 3, open: m.open}
+	inner := m.open
+	cfg.open = func(ctx context.Context, s store.Store) (mirrorTable, error) {
+		if at.Add(1) == 2 {
+			close(meet)
+		}
+		select {
+		case <-meet:
+			return inner(ctx, s)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	var got []string
+	for _, tr := range mustRun(t, cfg).Tables {
+		if got = append(got, tr.Name); tr.State != Equal {
+			t.Errorf("%s is %s %s", tr.Name, tr.State, tr.Reason)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("tables (-want +got):\n%s", diff)
+	}
+}
