@@ -244,9 +244,17 @@ func TestTypesAgree(t *testing.T) {
 
 	asText := streamAll(t, e, "types_text", "pub_text", false)
 	asBinary := streamAll(t, e, "types_binary", "pub_binary", true)
+	var rows []*typeRow
+	ran := 0
 	for i, c := range typeCases {
+		if len(rows) == 0 || rows[len(rows)-1].typ != c.typ {
+			rows = append(rows, &typeRow{typ: c.typ})
+		}
+		row := rows[len(rows)-1]
 		t.Run(c.typ, func(t *testing.T) {
+			ran++
 			if !known(c) {
+				row.later = fmt.Sprintf("from PostgreSQL %d on also `%s`", c.since, strings.Join(c.values, "`, `"))
 				t.Skipf("PostgreSQL knows it from version %d on", c.since)
 			}
 			tab := table(t, e, fmt.Sprintf("t%d", i))
@@ -257,13 +265,17 @@ func TestTypesAgree(t *testing.T) {
 				t.Errorf("binary %t, want %t", got, c.binary)
 			}
 			want := sqlValues(t, conn, i, c)
-			copied := values(copyAll(t, e, tab))
-			same(t, "COPY and SQL", copied, want)
+			copied := copyAll(t, e, tab)
+			same(t, "COPY and SQL", values(copied), want)
 			same(t, "text stream and SQL", values(asText[tab.OID]), want)
 			if c.binary {
 				same(t, "binary stream and SQL", values(asBinary[tab.OID]), want)
 			}
+			row.prove(c, tab, copied, c.binary)
 		})
+	}
+	if cluster(t).Version == typesVersion && ran == len(typeCases) {
+		checkTypesPage(t, rows)
 	}
 }
 
