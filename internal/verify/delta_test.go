@@ -237,7 +237,6 @@ func TestKeys(t *testing.T) {
 		{"double precision", "0.1", "-Infinity", "k=0.1"},
 		{"real", "0.1", "Infinity", "k=0.1"},
 		{"price", "1.5", "2", "k=1.5"},
-		{"int[]", "{1,2}", "{}", "k=[1,2,]"},
 		{"interval", "1 day", "2 days", "k=P1D"},
 	}
 	l := newLake(t, endpoint(c))
