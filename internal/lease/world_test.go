@@ -133,13 +133,9 @@ func (w *world) close(t *testing.T) {
 	w.patch(t, w.server, `{"tags":{"env":"dev"},"properties":{"network":{"publicNetworkAccess":"Disabled"}}}`)
 	gate := w.gate(t, w.server)
 	for name := range w.rules(t) {
-		if err := gate.DeleteRule(t.Context(), name); err != nil {
-			t.Fatal(err)
-		}
+		taken(t, func() error { return gate.DeleteRule(t.Context(), name) })
 	}
-	if err := gate.PutRule(t.Context(), "office", "198.51.100.1", "198.51.100.9"); err != nil {
-		t.Fatal(err)
-	}
+	taken(t, func() error { return gate.PutRule(t.Context(), "office", "198.51.100.1", "198.51.100.9") })
 	w.before = w.settings(t)
 }
 
@@ -161,8 +157,20 @@ func (w *world) gate(t testing.TB, id string) *azure.Gate {
 
 func (w *world) patch(t *testing.T, id, body string) {
 	t.Helper()
-	if err := w.gate(t, id).Patch(t.Context(), []byte(body)); err != nil {
-		t.Fatal(err)
+	taken(t, func() error { return w.gate(t, id).Patch(t.Context(), []byte(body)) })
+}
+
+// taken writes until the server isn't busy: a Gate tries once.
+func taken(t *testing.T, write func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		err := write()
+		if err == nil {
+			return
+		}
+		if !isBusy(err) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }
 
