@@ -402,3 +402,16 @@ func TestFindingJSON(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// docs/verify.md lists every rule as it is.
+func TestLintIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/verify.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range Rules() {
+		if line := fmt.Sprintf("\n| `%s` | %s | %s | %s |\n", r.Code, r.Severity, r.Sentence, r.Remedy); !strings.Contains(string(doc), line) {
+			t.Errorf("docs/verify.md lacks%s", line)
+		}
+	}
+}
