@@ -188,7 +188,7 @@ func TestStatusOfAStoppedMirrorStays(t *testing.T) {
 }
 
 func TestVaultRights(t *testing.T) {
-	w := own(t, emulator.Options{})
+	w := common(t)
 	get := func() answer { return w.vault(t, "GET", "/secrets/postgres-admin-password", nil) }
 	set := func() answer { return w.vault(t, "PUT", "/secrets/mine", `{"value":"x"}`) }
 	w.tenant(t, `{"vaultAccess":"get"}`)
@@ -211,6 +211,7 @@ func TestVaultRights(t *testing.T) {
 	get().want(t, 403, "ForbiddenByConnection")
 	w.control(t, "POST", "/clock", `{"advance":"61s"}`).want(t, 200, "")
 	get().want(t, 200, "")
+	w.tenant(t, `{"vaultDelay":"0s","vaultPermissionModel":"rbac"}`)
 	book.Proved("server.vault-delay")
 }
 
@@ -251,7 +252,7 @@ func TestFaults(t *testing.T) {
 
 // TestLostAnswers cuts the connection before and after the effect.
 func TestLostAnswers(t *testing.T) {
-	w := own(t, emulator.Options{})
+	w := common(t)
 	create := func(name string) error {
 		body, err := json.Marshal(mirrorBody(name, openDefinition("")))
 		if err != nil {
@@ -274,31 +275,28 @@ func TestLostAnswers(t *testing.T) {
 			t.Fatalf("done %s: the answer came", done)
 		}
 	}
-	if got := w.items(t); got["MirroredDatabase"] != "lost true" {
-		t.Errorf("items: got %v, want only the one whose answer was lost", got)
-	}
+	w.mirror(t, "lost false", openDefinition("")) // nothing was done
+	w.fabric(t, "POST", w.mirrors(), mirrorBody("lost true", openDefinition(""))).want(t, 409, "ItemDisplayNameAlreadyInUse")
 }
 
 func TestOperationsFail(t *testing.T) {
-	w := own(t, emulator.Options{})
+	w := common(t)
 	w.control(t, "PUT", "/faults", `[
 	  {"service":"arm","method":"PUT","path":"/**","operation":{"code":"ServerBusy","message":"Server is busy with another operation."},"count":1},
 	  {"service":"fabric","method":"POST","path":"/v1/workspaces/*/mirroredDatabases","operation":{"code":"UnknownError","message":"It did not work."},"count":1}]`).want(t, 200, "")
-	status, fault := w.write(t, "PUT", "/configurations/work_mem", parameterBody("8192"))
+	status, fault := w.write(t, "PUT", "/configurations/statement_timeout", parameterBody("12345"))
 	if status != "Failed" || fault["code"] != "ServerBusy" {
 		t.Errorf("ARM: got %s %v, want Failed ServerBusy", status, fault)
 	}
-	if p := w.parameter(t, "work_mem"); p["value"] == "8192" {
+	if p := w.parameter(t, "statement_timeout"); p["value"] == "12345" {
 		t.Error("the failed operation took effect")
 	}
-	w.set(t, "work_mem", "8192")
+	w.set(t, "statement_timeout", "12345")
 	made := w.fabric(t, "POST", w.mirrors(), mirrorBody("fails", openDefinition(""))).want(t, 202, "")
 	op := w.do(t, "GET", made.header.Get("Location"), w.env["FABRIC_TOKEN"], nil)
 	if e, _ := op.body["error"].(map[string]any); op.body["status"] != "Failed" || e["errorCode"] != "UnknownError" {
 		t.Errorf("Fabric: got %s, want Failed UnknownError", op.raw)
 	}
 	w.do(t, "GET", made.header.Get("Location")+"/result", w.env["FABRIC_TOKEN"], nil).want(t, 400, "OperationNotSucceeded")
-	if got := w.items(t); len(got) != 0 {
-		t.Errorf("items after a failed create: got %v, want none", got)
-	}
+	w.mirror(t, "fails", openDefinition("")) // nothing was done
 }

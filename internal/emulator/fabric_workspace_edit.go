@@ -113,6 +113,7 @@ func (f *fabric) deleteWorkspace(c *call) (reply, error) {
 			return reply{}, err
 		}
 	}
+	f.mirrors.edge()
 	return reply{status: http.StatusOK}, nil
 }
 

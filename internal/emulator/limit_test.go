@@ -6,13 +6,14 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	pg "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/postgresql/armpostgresqlflexibleservers/v5"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmirror/pgmirror/internal/emulator"
 )
 
-func (w *world) count(t *testing.T, sql string) (n int) {
+func count(t *testing.T, conn *pgx.Conn, sql string) (n int) {
 	t.Helper()
-	if err := w.admin(t).QueryRow(t.Context(), sql).Scan(&n); err != nil {
+	if err := conn.QueryRow(t.Context(), sql).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -22,7 +23,7 @@ func (w *world) count(t *testing.T, sql string) (n int) {
 func TestOneMirrorADatabase(t *testing.T) {
 	w := own(t, emulator.Options{Native: engine})
 	w.enable(t, "postgres")
-	user := w.prepareRole(t)
+	user, admin := w.prepareRole(t), w.admin(t)
 	connection := w.fabric(t, "POST", "/connections", w.connectionBody("native", fabricUser, "mirrored")).want(t, 201, "").body["id"].(string)
 	made := w.fabric(t, "POST", "/workspaces", map[string]any{"displayName": "other", "capacityId": w.capacity(t)}).want(t, 201, "").body["id"].(string)
 	other := "/workspaces/" + made
@@ -34,7 +35,7 @@ func TestOneMirrorADatabase(t *testing.T) {
 	identity := w.arm(t, "GET", "", nil).body["identity"].(map[string]any)["principalId"]
 	w.fabric(t, "POST", other+"/roleAssignments", map[string]any{"principal": map[string]any{"id": identity, "type": "ServicePrincipal"}, "role": "Contributor"}).want(t, 201, "")
 	w.grant(t)
-	eventually(t, "the first one's slot is there", func() bool { return w.count(t, "SELECT count(*) FROM pg_replication_slots WHERE active") == 1 })
+	eventually(t, "the first one's slot is there", func() bool { return count(t, admin, "SELECT count(*) FROM pg_replication_slots WHERE active") == 1 })
 	second := w.mirror(t, "second", nativeDefinition(connection, "postgres", nil))
 	w.start(t, second)
 	w.health(t, "CDC_ERR_SYS_MAX_NUMBER_OF_PUBLICATIONS_REACHED")
@@ -49,11 +50,11 @@ func TestOneMirrorADatabase(t *testing.T) {
 	w.fabric(t, "DELETE", other, nil).want(t, 200, "")
 	var name string
 	err := user.QueryRow(t.Context(), `SELECT "publicationName" FROM azure_cdc.list_tracked_publications() LIMIT 1`).Scan(&name)
-	if err != nil || w.count(t, "SELECT count(*) FROM pg_replication_slots") < 1 {
+	if err != nil || count(t, admin, "SELECT count(*) FROM pg_replication_slots") < 1 {
 		t.Fatalf("after the workspace was deleted: got %q %v, want its publication and slot", name, err)
 	}
 	exec(t, user, "SELECT azure_cdc.stop_publication('"+name+"')")
-	if n := w.count(t, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '"+name+"'"); n != 0 {
+	if n := count(t, admin, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '"+name+"'"); n != 0 {
 		t.Errorf("after stop_publication: got %d slots, want none", n)
 	}
 	if _, err := user.Exec(t.Context(), "SELECT azure_cdc.stop_publication('none')"); err == nil {

@@ -64,6 +64,7 @@ func TestOpenMirror(t *testing.T) {
 	w.put(t, table+"/"+landing.FileName(1), ordersFile(t, 10))
 	w.start(t, id)
 	eventually(t, "the table is there", func() bool { return len(w.delta(t, dir, id)) == 10 })
+	eventually(t, "its state tells", func() bool { return w.tableState(t, id, "orders") == "Replicating" })
 	s, _ := w.table(t, id, "orders")
 	if m := s["metrics"].(map[string]any); s["status"] != "Replicating" || m["processedRows"] != 10.0 {
 		t.Errorf("status: got %v, want Replicating with 10 rows", s)

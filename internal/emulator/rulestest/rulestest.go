@@ -59,8 +59,8 @@ func Open(path string, services ...string) *Book {
 	return b
 }
 
-// Saw notes a refusal. A rule that names the message goes before one that stands
-// for its code as a whole. What another package holds is left to it.
+// Saw notes a refusal. Of the rules whose words the message has the first one
+// counts, and goes before one that stands for its code as a whole. What another package holds is left to it.
 func (b *Book) Saw(service string, status int, code, message string) {
 	if !slices.Contains(b.services, service) {
 		return
