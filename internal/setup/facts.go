@@ -29,8 +29,9 @@ type Facts struct {
 
 	adminPassword secret
 	rolePassword  secret
-	pending       map[string]bool // steps that have something to do
-	waiting       map[string]bool // steps that are left for later
+	parameters    map[string]azure.Parameter // as last listed; nil: to be listed anew
+	pending       map[string]bool            // steps that have something to do
+	waiting       map[string]bool            // steps that are left for later
 }
 
 // note remembers whether a step has something to do.

@@ -30,7 +30,8 @@ func (s enableStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if f.Server.Name == "" || !f.Admin {
 		return after("admin-login"), nil
 	}
-	now, err := s.Server.Parameters(ctx)
+	now, err := s.parameters(ctx, f)
+	f.parameters = nil // the next look is after a write, or waits for something
 	if err != nil {
 		return Finding{}, err
 	}

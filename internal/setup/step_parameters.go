@@ -39,7 +39,8 @@ func (s parametersStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if f.Server.Name == "" {
 		return after("server"), nil
 	}
-	now, err := s.Server.Parameters(ctx)
+	f.parameters = nil // here they are always looked at anew
+	now, err := s.parameters(ctx, f)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -57,6 +58,7 @@ func (s parametersStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if len(items) == 0 {
 		return asWanted("wal_level=logical"), nil
 	}
+	f.parameters = nil
 	return Finding{Action: Update, Reason: "ParametersDiffer", Have: strings.Join(have, " "), Want: strings.Join(want, " "), Items: items}, nil
 }
 
@@ -71,6 +73,17 @@ func (s parametersStep) Apply(ctx context.Context, _ *Facts) error {
 		}
 	}
 	return nil
+}
+
+// parameters lists them, or gives the list of the step before when that found
+// nothing to do: the list is long, and three steps read it.
+func (c *Clients) parameters(ctx context.Context, f *Facts) (map[string]azure.Parameter, error) {
+	if f.parameters != nil {
+		return f.parameters, nil
+	}
+	now, err := c.Server.Parameters(ctx)
+	f.parameters = now
+	return now, err
 }
 
 // changes are the parameters to set, with their wanted values. One that an older

@@ -25,7 +25,7 @@ func (s restartStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if f.Server.Name == "" {
 		return after("server"), nil
 	}
-	now, err := s.Server.Parameters(ctx)
+	now, err := s.parameters(ctx, f)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -36,6 +36,7 @@ func (s restartStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		}
 	}
 	if len(waiting) > 0 {
+		f.parameters = nil
 		found := Finding{Action: Restart, Reason: "RestartPending", Have: strings.Join(waiting, " "), Want: "in force",
 			Consent: config.Restart, Allowed: s.Config.Allows(config.Restart), Hint: "pgmirror apply --allow restart"}
 		if len(f.Static) > 0 {

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/emulator"
+	"github.com/pgmirror/pgmirror/internal/fabric"
+	"github.com/pgmirror/pgmirror/internal/localpg"
+	"github.com/pgmirror/pgmirror/internal/setup"
+)
+
+// TestSetupScripts runs testdata/setup/*.txtar: the stories of setting up a
+// mirror, each over an emulator of its own that runs in this process. A script
+// finds its environment in fabric.env.
+func TestSetupScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/setup",
+		RequireExplicitExec: true,
+		Setup:               startWorld,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"dba":     dba,
+			"psql":    psql,
+			"faults":  setFaults,
+			"fabric":  fabricAct,
+			"azure":   azureAct,
+			"plainpg": plainPostgres,
+			"within":  within,
+		},
+	})
+}
+
+type worldKey struct{}
+
+// startWorld starts the emulator of one script.
+func startWorld(env *testscript.Env) error {
+	dir, err := os.MkdirTemp("", "pgmirror-story-") // a server that root starts runs as another user, who must get to it
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { os.RemoveAll(dir) })
+	e, err := emulator.Start(context.Background(), emulator.Options{
+		Dir: dir, NoSync: true, PGBin: os.Getenv("PGMIRROR_TEST_PGBIN"), ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
+		Native: nativeMirror(slog.New(slog.DiscardHandler), 20*time.Millisecond),
+	})
+	if errors.Is(err, localpg.ErrNotFound) {
+		env.T().Skip("no PostgreSQL binaries: ", err)
+	}
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { e.Close() })
+	env.Values[worldKey{}] = e
+	return os.WriteFile(filepath.Join(env.WorkDir, "fabric.env"), []byte(envText(e.Env())), 0o600)
+}
+
+func worldOf(ts *testscript.TestScript) *emulator.Emulator {
+	return ts.Value(worldKey{}).(*emulator.Emulator)
+}
+
+// dba runs a file as the cluster's superuser: `dba SQL-FILE [DATABASE]`. What it
+// reads is on stdout of no command: `dba -want TEXT SQL-FILE` compares it.
+func dba(ts *testscript.TestScript, neg bool, args []string) {
+	want, compare := "", false
+	if len(args) > 2 && args[0] == "-want" {
+		want, compare, args = args[1], true, args[2:]
+	}
+	database := "postgres"
+	if len(args) == 2 {
+		database = args[1]
+	}
+	ctx := context.Background()
+	c := worldOf(ts).Cluster()
+	conn, err := pgx.Connect(ctx, c.URL(c.Superuser, c.Password, database))
+	ts.Check(err)
+	defer conn.Close(ctx)
+	sql := ts.ReadFile(args[0])
+	if !compare {
+		_, err = conn.Exec(ctx, sql)
+		ts.Check(err)
+		return
+	}
+	rows, err := conn.Query(ctx, sql)
+	ts.Check(err)
+	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	ts.Check(err)
+	if strings.Join(got, "\n") != want {
+		ts.Fatalf("%s: got %q, want %q", args[0], got, want)
+	}
+}
+
+// psql runs a script as a DBA does, as the superuser, with the password of the
+// role in the environment: `psql SQL-FILE`.
+func psql(ts *testscript.TestScript, neg bool, args []string) {
+	c := worldOf(ts).Cluster()
+	_, cfg := clientsOf(ts)
+	clients, err := setup.NewClients(context.Background(), cfg)
+	ts.Check(err)
+	password, _, err := clients.Vault.Secret(context.Background(), cfg.Role.Secret)
+	ts.Check(err)
+	cmd := osexec.Command("psql", "-X", "-q", "-f", ts.MkAbs(args[0]), c.URL(c.Superuser, "", "postgres"))
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+c.Password, "ROLE_PASSWORD="+password)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		ts.Fatalf("psql: %v\n%s", err, out)
+	}
+}
+
+// setFaults makes the emulator's services misbehave: `faults FILE`, `faults none`.
+func setFaults(ts *testscript.TestScript, neg bool, args []string) {
+	body := "[]"
+	if args[0] != "none" {
+		body = ts.ReadFile(args[0])
+	}
+	ts.Check(putFaults(worldOf(ts), body))
+}
+
+// putFaults replaces the faults of an emulator.
+func putFaults(e *emulator.Emulator, body string) error {
+	env := map[string]string{}
+	for _, kv := range e.Env() {
+		env[kv.Key] = kv.Value
+	}
+	q, err := http.NewRequest(http.MethodPut, env["EMULATOR_ENDPOINT"]+"/faults", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	q.Header.Set("Authorization", "Bearer "+env["EMULATOR_TOKEN"])
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New("faults: " + resp.Status)
+	}
+	return nil
+}
+
+func clientsOf(ts *testscript.TestScript) (*setup.Clients, *config.Config) {
+	env, err := config.ReadEnv(ts.MkAbs("fabric.env"))
+	ts.Check(err)
+	cfg, err := config.Load(context.Background(), config.Options{Environ: env})
+	ts.Check(err)
+	c, err := setup.NewClients(context.Background(), cfg)
+	ts.Check(err)
+	return c, cfg
+}
+
+// fabricAct does what a person does in the portal: `fabric connect NAME` makes a
+// connection and writes its id to connection.id, `fabric disconnect` deletes all,
+// `fabric stop NAME` stops a mirror, `fabric mirror NAME` makes one as the old
+// script did.
+func fabricAct(ts *testscript.TestScript, neg bool, args []string) {
+	ctx := context.Background()
+	c, cfg := clientsOf(ts)
+	connections, err := c.Fabric.Connections(ctx)
+	ts.Check(err)
+	switch args[0] {
+	case "connect":
+		password, _, err := c.Vault.Secret(ctx, cfg.Role.Secret)
+		ts.Check(err)
+		made, err := c.Fabric.CreateConnection(ctx, fabric.NewConnection{
+			Name: args[1], Type: "AzurePostgreSQL", Method: "AzurePostgreSQL.Database", Username: cfg.Role.Name, Password: password, Privacy: "None", Encryption: "Encrypted",
+			Parameters: []fabric.Value{{Name: "server", DataType: "Text", Value: cfg.ConnectionServer("localhost")}, {Name: "database", DataType: "Text", Value: cfg.Server.Database}},
+		})
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs("connection.id"), []byte(made.ID), 0o600))
+		ts.Setenv("CONNECTION", made.ID)
+	case "disconnect":
+		for _, x := range connections {
+			ts.Check(c.Fabric.DeleteConnection(ctx, x.ID))
+		}
+	case "stop":
+		all, err := c.Fabric.MirroredDatabases(ctx, cfg.Workspace)
+		ts.Check(err)
+		for _, m := range all {
+			if m.Name == args[1] {
+				ts.Check(c.Fabric.StopMirroring(ctx, cfg.Workspace, m.ID))
+			}
+		}
+	case "mirror":
+		_, err := c.Fabric.CreateMirroredDatabase(ctx, cfg.Workspace, args[1], "", fabric.Definition{
+			Source: fabric.Source{Type: "AzurePostgreSql", Connection: connections[0].ID, Database: cfg.Server.Database},
+			Target: fabric.Target{DefaultSchema: "public", Format: "Delta"},
+		})
+		ts.Check(err)
+	default:
+		ts.Fatalf("fabric: what is %q?", args[0])
+	}
+}
+
+// azureAct changes the server as somebody else would: `azure set NAME VALUE`,
+// `azure secret NAME VALUE`, `azure restart`, `azure identity`.
+func azureAct(ts *testscript.TestScript, neg bool, args []string) {
+	ctx := context.Background()
+	c, cfg := clientsOf(ts)
+	switch args[0] {
+	case "set":
+		ts.Check(c.Server.SetParameter(ctx, args[1], args[2]))
+	case "secret":
+		ts.Check(c.Vault.SetSecret(ctx, args[1], args[2]))
+	case "restart":
+		ts.Check(c.Server.Restart(ctx))
+	case "identity":
+		i, err := c.Server.Get(ctx)
+		ts.Check(err)
+		ts.Check(c.Server.EnableIdentity(ctx, i))
+		i, err = c.Server.Get(ctx)
+		ts.Check(err)
+		ts.Check(c.Fabric.AddWorkspaceRole(ctx, cfg.Workspace, fabric.RoleAssignment{PrincipalID: i.PrincipalID, PrincipalType: "ServicePrincipal", Role: "Contributor"}))
+	default:
+		ts.Fatalf("azure: what is %q?", args[0])
+	}
+}
+
+// plainPostgres starts a PostgreSQL that is nobody's service, and names it in
+// POSTGRES_URL: `plainpg WAL-LEVEL`.
+func plainPostgres(ts *testscript.TestScript, neg bool, args []string) {
+	dir, err := os.MkdirTemp("", "pgmirror-plain-")
+	ts.Check(err)
+	c, err := localpg.Start(context.Background(), localpg.Options{Dir: dir, Bin: os.Getenv("PGMIRROR_TEST_PGBIN"), Password: "plain", Settings: map[string]string{"wal_level": args[0], "fsync": "off"}})
+	ts.Check(err)
+	ts.Defer(func() {
+		c.Stop(context.Background())
+		os.RemoveAll(dir)
+	})
+	ts.Setenv("POSTGRES_URL", c.URL(c.Superuser, "plain", "postgres"))
+	ts.Setenv("PLAIN", c.URL(c.Superuser, "plain", "postgres"))
+}
+
+// within runs a command and wants it done in time: `within 1s COMMAND [ARG...]`.
+// On a machine that is busy with other tests one run of five is enough.
+func within(ts *testscript.TestScript, neg bool, args []string) {
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	var took time.Duration
+	for range 5 {
+		begun := time.Now()
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if took = time.Since(begun); took <= limit {
+			return
+		}
+	}
+	ts.Fatalf("%v took %v, want at most %v", args[1:], took, limit)
+}

@@ -1,0 +1,82 @@
+package setup
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/pgmirror/pgmirror/internal/config"
+)
+
+// Rights are the least that a step needs: of whoever runs plan, and of whoever
+// runs apply.
+type Rights struct {
+	Step   string
+	Modes  string // native, open, or both
+	Look   string
+	Change string // "–": the step changes nothing
+}
+
+const (
+	serverReader      = "Reader on the server"
+	serverContributor = "Contributor on the server"
+	workspaceViewer   = "Viewer of the workspace"
+	workspaceWriter   = "Contributor of the workspace"
+	signIn            = "the administrator's sign-in"
+	nothing           = "–"
+)
+
+// rights is what each step declares, by its name.
+var rights = map[string]Rights{
+	"server":            {Look: serverReader, Change: nothing},
+	"workspace":         {Look: workspaceViewer, Change: nothing},
+	"sign-in-modes":     {Look: serverReader, Change: serverContributor},
+	"identity":          {Look: serverReader, Change: serverContributor},
+	"admin-login":       {Look: "Key Vault Secrets User, for the administrator's secret", Change: nothing},
+	"role-secret":       {Look: "Key Vault Secrets User, for the role's secret", Change: "Key Vault Secrets Officer; to recover a deleted name as well"},
+	"tables":            {Look: signIn, Change: nothing},
+	"parameters":        {Look: serverReader + "; elsewhere " + signIn, Change: serverContributor},
+	"restart":           {Look: serverReader, Change: serverContributor + " (flexibleServers/restart/action)"},
+	"enable":            {Look: serverReader + ", and " + signIn, Change: serverContributor},
+	"role":              {Look: signIn, Change: "CREATEROLE with REPLICATION (azure_pg_admin); for an Entra role a session of an Entra administrator"},
+	"grants":            {Look: signIn, Change: "ADMIN on azure_cdc_admin; rights of the owners of the database and the schemas"},
+	"ownership":         {Look: signIn, Change: "to act for the tables' owners and for the role"},
+	"seed-table":        {Look: "the role's sign-in", Change: "CREATE on the schema, which the role has by then"},
+	"prerequisites":     {Look: "the role's sign-in", Change: nothing},
+	"connection":        {Look: "User of the connection", Change: "nothing in the workspace; for a gateway ConnectionCreator on it; a service principal needs the tenant setting that lets it create connections"},
+	"workspace-role":    {Look: workspaceViewer, Change: "Member of the workspace. Without it, give the server's identity Read and Write on the mirrored database by hand: Share, in its menu"},
+	"mirrored-database": {Look: workspaceViewer, Change: workspaceWriter},
+	"start":             {Look: workspaceViewer, Change: workspaceWriter},
+	"proof":             {Look: workspaceViewer + ", and the role's sign-in", Change: nothing},
+	"read-grants":       {Look: signIn, Change: "to act for the tables' owners"},
+	"replica-identity":  {Look: signIn, Change: "to act for the tables' owners"},
+	"publications":      {Look: signIn, Change: "CREATE on the database, and to act for the tables' owners"},
+}
+
+// AllRights are the rights of every step of both modes, in order.
+func AllRights() []Rights {
+	var out []Rights
+	for _, mode := range []config.Mode{config.Native, config.Open} {
+		for _, s := range Steps(&Clients{Config: &config.Config{Mode: mode}}) {
+			i := slices.IndexFunc(out, func(r Rights) bool { return r.Step == s.Name() })
+			if i >= 0 {
+				out[i].Modes = "both"
+				continue
+			}
+			r := rights[s.Name()]
+			r.Step, r.Modes = s.Name(), string(mode)
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// undeclared are steps without rights: a test wants none.
+func undeclared() string {
+	var out []string
+	for _, r := range AllRights() {
+		if r.Look == "" || r.Change == "" {
+			out = append(out, r.Step)
+		}
+	}
+	return strings.Join(out, ", ")
+}
