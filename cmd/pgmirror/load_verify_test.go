@@ -54,6 +54,12 @@ func TestVerifyUnderLoad(t *testing.T) {
 			t.Errorf("%d rows moving of %d: verify gave up too many", moving, inFlight)
 		}
 	})
+	t.Run("lint", func(t *testing.T) { // while files are published, and moved away
+		looked, err := landing.Lint(t.Context(), w.zone, func(f landing.Finding) { t.Errorf("our own landing zone: %+v", f) })
+		if err != nil || looked.Tables != 2 || looked.Files == 0 {
+			t.Errorf("looked at %+v, %v", looked, err)
+		}
+	})
 	t.Run("planted", func(t *testing.T) {
 		w.zone.spoils.Store(true)
 		localpgtest.Exec(t, w.url, "UPDATE items SET price = price + 1 WHERE id = 1", "DELETE FROM items WHERE id = 2",
