@@ -185,9 +185,9 @@ func TestSpillIsInvisible(t *testing.T) {
 				s.end("COMMIT")
 			}
 			run(t, e, "SELECT pg_logical_emit_message(false, 'end', '')")
-			want, none := tell(t, e, postgres.StreamOptions{Slot: slots[0], DecodingMemory: smallest})
+			want, none := tell(t, e, postgres.StreamOptions{Slot: slots[0], DecodingMemory: smallest, Binary: round > 0})
 			dir := filepath.Join(t.TempDir(), "spill")
-			got, busiest := tell(t, e, postgres.StreamOptions{Slot: slots[1], DecodingMemory: smallest, Spill: &postgres.Spill{Dir: dir, MemoryBytes: memory}})
+			got, busiest := tell(t, e, postgres.StreamOptions{Slot: slots[1], DecodingMemory: smallest, Binary: round > 0, Spill: &postgres.Spill{Dir: dir, MemoryBytes: memory}})
 			if none != (postgres.Held{}) || busiest.Transactions < 2 || (memory < 1<<20) != (busiest.Disk > 0) || busiest.Memory > int64(memory)+1<<20 {
 				t.Errorf("without spill %+v, with it %+v was held: the test shows nothing", none, busiest)
 			}
@@ -373,6 +373,37 @@ func TestSpillStartsOver(t *testing.T) {
 	empty()
 	if all, _ := tell(t, e, o); len(all) != 1 || len(all[0].Changes) != 2000 {
 		t.Errorf("got %d transactions, want one of 2000 changes", len(all))
+	}
+}
+
+// A connection that breaks while blocks are held leaves nothing either.
+func TestSpillConnectionBreaks(t *testing.T) {
+	e := database(t, "")
+	run(t, e, "CREATE TABLE a (id int PRIMARY KEY, v text)", "CREATE PUBLICATION p FOR TABLE a")
+	newSlot(t, e, "breaks")
+	conn := connect(t, e)
+	if _, err := conn.PgConn().Exec(t.Context(), "BEGIN;"+bigInsert(0)).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	s := startStream(t, e, postgres.StreamOptions{Slot: "breaks", Publications: []string{"p"}, DecodingMemory: smallest, Spill: &postgres.Spill{Dir: dir, MemoryBytes: 1}})
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := s.Next(context.Background()); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	until(t, "the stream holds a part on disk", func() bool { return s.Held().Disk > 0 })
+	run(t, e, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'breaks'")
+	if err := <-ended; errors.Is(err, postgres.ErrSpillFull) {
+		t.Error(err)
+	}
+	s.Close(t.Context()) // of a connection that is gone
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 || s.Held() != (postgres.Held{}) {
+		t.Errorf("left: %v, %v, %+v", files, err, s.Held())
 	}
 }
 

@@ -289,9 +289,7 @@ func (s *Stream) Close(ctx context.Context) error {
 	if err == nil {
 		err = s.hangUp(ctx)
 	}
-	if closeErr := s.conn.Close(ctx); err == nil {
-		err = closeErr
-	}
+	_ = s.conn.Close(ctx) // says good-bye once more, to nobody
 	return err
 }
 

@@ -39,8 +39,13 @@ func (p *Parser) Parse(data []byte, m *Message) error {
 }
 
 func (p *Parser) parse(r *reader, m *Message) error {
-	if p.inStream && hasXID(m.Kind) {
-		m.XID = r.uint32()
+	if p.inStream {
+		switch {
+		case hasXID(m.Kind):
+			m.XID = r.uint32()
+		case m.Kind != Origin && m.Kind != StreamStop:
+			return fmt.Errorf("pgoutput: message %q inside a streamed block", m.Kind)
+		}
 	}
 	switch m.Kind {
 	case Insert:
@@ -105,7 +110,7 @@ func (p *Parser) stream(r *reader, m *Message) error {
 
 func (p *Parser) enter(inStream bool) error {
 	if p.inStream == inStream {
-		return fmt.Errorf("pgoutput: streamed block begun inside another, or ended outside of one")
+		return fmt.Errorf("pgoutput: a streamed block ends that hasn't begun")
 	}
 	p.inStream = inStream
 	return nil

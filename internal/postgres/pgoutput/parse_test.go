@@ -128,6 +128,19 @@ func refuseDamaged(t *testing.T, name string, p Parser, data []byte) {
 	}
 }
 
+// Around a transaction there is nothing inside a streamed block.
+func TestParseRefusesInsideABlock(t *testing.T) {
+	for _, c := range messages {
+		switch c.data[0] {
+		case Begin, Commit, StreamStart, StreamCommit, StreamAbort:
+			p := Streamed()
+			if err := p.Parse(c.data, new(Message)); err == nil {
+				t.Errorf("%s is taken", c.name)
+			}
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"unknown kind":      build('?', uint32(1)),
