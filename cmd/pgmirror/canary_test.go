@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/emulator"
+	"github.com/pgmirror/pgmirror/internal/localpg"
+	"github.com/pgmirror/pgmirror/internal/setup"
+)
+
+// canaries are passwords in every place where one can enter. None of them may
+// be seen anywhere else.
+var canaries = map[string]string{
+	"admin": "cAnArY-admin-'\"$7",
+	"role":  "cAnArY-role-'\"$8",
+	"azd":   "cAnArY-azd-9",
+	"old":   "cAnArY-old-6",
+}
+
+// TestNoSecretIsSeen sets a mirror up, breaks and mends it, by every kind of
+// output there is, and looks for the passwords in all of it: the arguments of
+// every process, the server's log of every statement, outputs, errors and plans.
+func TestNoSecretIsSeen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+	w := newCanaryWorld(t)
+	w.run(0, "plan")
+	w.run(0, "plan", "--json")
+	w.run(0, "plan", "--explain-config")
+	w.run(0, "plan", "--out", filepath.Join(w.dir, "a.plan"), "--allow", "restart")
+	w.run(0, "apply", "--yes", "--json", "--allow", "restart", "--until", "enable")
+	w.run(0, "plan", "--sql")
+	w.run(0, "apply", "--if-ready", "--allow", "restart")
+	w.run(0, "connection", "show")
+	w.run(0, "status")
+	w.run(8, "plan", "--set", "admin.secret=wrong") // signs in with a wrong password
+	w.run(8, "apply", "--yes", "--set", "role.secret=wrong", "--json")
+	w.run(0, "apply", "--yes", "--set", "role.secret=wrong", "--allow", "reset-password")
+	w.fault(emulator.Fault{Service: "vault", Status: 500, Body: "html"})
+	w.run(1, "plan", "--json")
+	w.fault(emulator.Fault{Service: "fabric", Method: "POST", Path: "/v1/connections", Status: 400, Code: "InvalidCredentialDetails", Message: "refused: " + canaries["old"]})
+	w.disconnect()
+	w.run(1, "apply", "--yes", "--set", "role.secret=wrong")
+	w.search(t)
+}
+
+type canaryWorld struct {
+	t      *testing.T
+	dir    string
+	emu    *emulator.Emulator
+	env    []string
+	output bytes.Buffer
+
+	clients *setup.Clients
+
+	mu   sync.Mutex
+	argv bytes.Buffer
+}
+
+func newCanaryWorld(t *testing.T) *canaryWorld {
+	dir, err := os.MkdirTemp("", "pgmirror-canary-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	w := &canaryWorld{t: t, dir: dir}
+	w.emu, err = emulator.Start(t.Context(), emulator.Options{
+		Dir: filepath.Join(dir, "emulator"), NoSync: true, PGBin: os.Getenv("PGMIRROR_TEST_PGBIN"), ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
+		Native: nativeMirror(slog.New(slog.DiscardHandler), 20*time.Millisecond), Server: emulator.ServerOptions{AdminPassword: canaries["admin"]},
+	})
+	if errors.Is(err, localpg.ErrNotFound) {
+		t.Skip("no PostgreSQL binaries: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.emu.Close() })
+	if err := w.emu.Cluster().Set(t.Context(), "log_statement", "all"); err != nil {
+		t.Fatal(err)
+	}
+	for _, kv := range w.emu.Env() {
+		if kv.Key != "POSTGRES_URL" {
+			w.env = append(w.env, kv.Key+"="+kv.Value)
+		} else {
+			w.env = append(w.env, "POSTGRES_URL="+strings.Replace(kv.Value, "pgadmin@", "pgadmin:"+canaries["old"]+"@", 1))
+		}
+	}
+	w.stub("azd", `case "$2" in get-values) echo '{"AZURE_ENV_NAME": "dev", "POSTGRES_MIRROR_CONNECTION_PASSWORD": "`+canaries["azd"]+`"}' ;; esac`)
+	w.stub("az", "exit 1")
+	w.env = append(w.env, "PATH="+dir+":/usr/bin:/bin")
+	w.project()
+	w.secrets()
+	w.watch()
+	return w
+}
+
+// stub is a program on PATH that keeps the arguments it is called with.
+func (w *canaryWorld) stub(name, then string) {
+	text := "#!/bin/sh\necho \"$0 $@\" >>" + filepath.Join(w.dir, "argv") + "\n" + then + "\n"
+	if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *canaryWorld) project() {
+	if err := os.MkdirAll(filepath.Join(w.dir, ".azure"), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	for name, text := range map[string]string{"azure.yaml": "name: x\n", "pgmirror.yaml": "name: dev\n"} {
+		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o644); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.t.Chdir(w.dir)
+}
+
+func (w *canaryWorld) secrets() {
+	cfg, err := config.Load(w.t.Context(), config.Options{Environ: w.env, File: filepath.Join(w.dir, "pgmirror.yaml")})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c, err := setup.NewClients(w.t.Context(), cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.clients = c
+	for name, value := range map[string]string{"postgres-fabric-user-password": canaries["role"], "wrong": canaries["old"]} {
+		if err := c.Vault.SetSecret(w.t.Context(), name, value); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (w *canaryWorld) disconnect() {
+	all, err := w.clients.Fabric.Connections(w.t.Context())
+	for _, c := range all {
+		err = errors.Join(err, w.clients.Fabric.DeleteConnection(w.t.Context(), c.ID))
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *canaryWorld) fault(f ...emulator.Fault) {
+	body, err := json.Marshal(f)
+	if err == nil {
+		err = putFaults(w.emu, string(body))
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// watch collects the arguments of every process on this machine until the test
+// ends.
+func (w *canaryWorld) watch() {
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for tick := time.NewTicker(5 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+			lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+			if err != nil {
+				return
+			}
+			w.mu.Lock()
+			for _, l := range lines {
+				if text, err := os.ReadFile(l); err == nil && bytes.Contains(text, []byte("cAnArY")) {
+					w.argv.Write(text) // a process that is gone has no arguments
+				}
+			}
+			w.mu.Unlock()
+		}
+	}()
+	w.t.Cleanup(func() { stop(); <-done })
+}
+
+func (w *canaryWorld) run(want exitCode, args ...string) {
+	w.t.Helper()
+	var out bytes.Buffer
+	got := execute(w.t.Context(), args, streams{In: strings.NewReader(""), Out: &out, Err: &out, Environ: w.env})
+	w.output.Write(out.Bytes())
+	if exitCode(got) != want {
+		w.t.Errorf("%q: exit %d, want %d\n%s", args, got, want, out.String())
+	}
+}
+
+func (w *canaryWorld) search(t *testing.T) {
+	places := map[string][]byte{"outputs": w.output.Bytes()}
+	w.mu.Lock()
+	places["arguments of processes"] = bytes.Clone(w.argv.Bytes())
+	w.mu.Unlock()
+	for _, name := range []string{"argv", "a.plan", "emulator/pg/postgres.log"} {
+		text, err := os.ReadFile(filepath.Join(w.dir, name))
+		if err != nil {
+			t.Errorf("read %s: %v", name, err)
+		}
+		places[name] = text
+	}
+	if !bytes.Contains(places["emulator/pg/postgres.log"], []byte(`CREATE ROLE "fabric_user"`)) {
+		t.Error("the server's log has no statements: nothing is proved")
+	}
+	for place, text := range places {
+		for who, canary := range canaries {
+			quoted, _ := json.Marshal(canary)
+			for _, form := range []string{canary, strings.Trim(string(quoted), `"`), strings.ReplaceAll(canary, "'", "''")} {
+				if i := bytes.Index(text, []byte(form)); i >= 0 {
+					t.Errorf("the %s password is in %s: …%s…", who, place, text[max(0, i-80):min(len(text), i+60)])
+				}
+			}
+		}
+	}
+}
