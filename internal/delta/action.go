@@ -32,6 +32,24 @@ type CommitInfo struct {
 	User       string            `json:"userMetadata,omitempty"` // free text, which DESCRIBE HISTORY shows
 }
 
+// UnmarshalJSON takes what it knows, as far as it has the form that we give it:
+// writers are free to put anything here, so that nothing in it makes a table
+// unreadable.
+func (c *CommitInfo) UnmarshalJSON(data []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(data, &all); err != nil {
+		return err
+	}
+	*c = CommitInfo{}
+	for name, field := range map[string]any{"timestamp": &c.Timestamp, "operation": &c.Operation, "operationParameters": &c.Parameters,
+		"engineInfo": &c.Engine, "txnId": &c.ID, "userMetadata": &c.User} {
+		if v, ok := all[name]; ok {
+			_ = json.Unmarshal(v, field) // another form is as good as none
+		}
+	}
+	return nil
+}
+
 // Metadata is a table's identity, schema and properties.
 type Metadata struct {
 	ID               string            `json:"id"`
@@ -194,11 +212,11 @@ func decodePath(p string) (string, error) {
 		return "", fmt.Errorf("path %q: %w", p, err)
 	}
 	if strings.HasPrefix(p, "/") || strings.Contains(strings.SplitN(p, "/", 2)[0], ":") {
-		return "", fmt.Errorf("path %q is absolute, which is not supported (a shallow clone?)", p)
+		return "", fmt.Errorf("path %q is absolute (a shallow clone?): %w", p, ErrUnsupported)
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if part == "" || part == "." || part == ".." {
-			return "", fmt.Errorf("path %q does not name a file below the table", p)
+			return "", fmt.Errorf("path %q does not name a file below the table: %w", p, ErrUnsupported)
 		}
 	}
 	return name, nil

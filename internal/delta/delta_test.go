@@ -403,3 +403,14 @@ func TestColumnsThatAFileLacksAreNull(t *testing.T) {
 		t.Error("an unknown column was read")
 	}
 }
+
+// TestCommitInfoOfOthers reads what other engines put there, in other forms.
+func TestCommitInfoOfOthers(t *testing.T) {
+	actions, err := decode([]byte(`{"commitInfo":{"timestamp":7,"operation":"RESTORE","operationParameters":{"version":3},"userMetadata":{"a":1},"isBlindAppend":true}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := actions[0].CommitInfo; c.Timestamp != 7 || c.Operation != "RESTORE" || c.User != "" {
+		t.Errorf("got %+v", c)
+	}
+}

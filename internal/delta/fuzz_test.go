@@ -17,6 +17,7 @@ func FuzzLog(f *testing.F) {
 	}
 	f.Add(seed)
 	f.Add([]byte(`{"add":{"path":"%zz"}}`))
+	f.Add([]byte(`{"commitInfo":{"timestamp":"x","operation":7,"operationParameters":{"version":3},"userMetadata":{}}}`))
 	f.Add([]byte(`{"add":{"path":"../x","stats":"{"}}` + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		actions, err := decode(data)
