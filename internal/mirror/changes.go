@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
 )
 
@@ -43,34 +44,38 @@ func newChanges(t *table) *changes {
 // a file and the position that it reaches become durable in one act. What else
 // happens to its rows is counted; only building it anew makes it good.
 func (c *changes) apply(m *pgoutput.Message) error {
+	p := c.part(m.RelationID)
+	if p == nil {
+		return fmt.Errorf("relation %d is no part of it", m.RelationID)
+	}
 	if c.t.keyless() {
-		return c.add(m)
+		return c.add(p.dec, m)
 	}
 	old := c.old
 	old.Truncate(0)
 	if m.OldKind != 0 {
-		if err := c.dec.AppendTuple(old, m.Old); err != nil {
+		if err := p.dec.AppendTuple(old, m.Old); err != nil {
 			return err
 		}
 		old.EndRow()
 	}
 	switch m.Kind {
 	case pgoutput.Insert:
-		return c.insert(m.New)
+		return c.insert(p.dec, m.New)
 	case pgoutput.Update:
-		return c.update(m.New, old)
+		return c.update(p, m.New, old)
 	case pgoutput.Delete:
 		return c.delete(old)
 	}
 	return fmt.Errorf("message kind %q is no change of a row", m.Kind)
 }
 
-func (c *changes) add(m *pgoutput.Message) error {
+func (c *changes) add(dec *postgres.Decoder, m *pgoutput.Message) error {
 	if m.Kind != pgoutput.Insert {
 		c.ignored++
 		return nil
 	}
-	if err := c.dec.AppendTuple(c.rows, m.New); err != nil {
+	if err := dec.AppendTuple(c.rows, m.New); err != nil {
 		return err
 	}
 	c.rows.EndRow()
@@ -79,8 +84,8 @@ func (c *changes) add(m *pgoutput.Message) error {
 	return nil
 }
 
-func (c *changes) insert(t pgoutput.Tuple) error {
-	if err := c.dec.AppendTuple(c.rows, t); err != nil {
+func (c *changes) insert(dec *postgres.Decoder, t pgoutput.Tuple) error {
+	if err := dec.AppendTuple(c.rows, t); err != nil {
 		return err
 	}
 	c.put(batch.Upsert)
@@ -91,8 +96,8 @@ func (c *changes) insert(t pgoutput.Tuple) error {
 // that key is deleted as well. Values that were not sent come from the row as it
 // was: from the old tuple if that has them, else from an earlier change that is
 // still here; what is left is read from the table before the file is written.
-func (c *changes) update(t pgoutput.Tuple, old *batch.Batch) error {
-	if err := c.dec.AppendTuple(c.rows, t); err != nil {
+func (c *changes) update(p *part, t pgoutput.Tuple, old *batch.Batch) error {
+	if err := p.dec.AppendTuple(c.rows, t); err != nil {
 		return err
 	}
 	r := c.rows.Rows()
@@ -108,7 +113,7 @@ func (c *changes) update(t pgoutput.Tuple, old *batch.Batch) error {
 		moved = string(oldKey) != string(c.key)
 		was = oldKey
 	}
-	if had && c.full() {
+	if had && p.src.ReplicaIdentity == 'f' { // the old tuple has all columns
 		c.fill(r, old, 0)
 	} else if i, ok := c.index.find(was, c); ok && c.rows.Marker[i] == batch.Upsert {
 		c.fill(r, c.rows, i)
@@ -119,9 +124,6 @@ func (c *changes) update(t pgoutput.Tuple, old *batch.Batch) error {
 	}
 	return nil
 }
-
-// full says that old tuples hold all columns, not just the key.
-func (c *changes) full() bool { return c.src.ReplicaIdentity == 'f' }
 
 func (c *changes) delete(old *batch.Batch) error {
 	if old.Rows() == 0 {

@@ -23,6 +23,7 @@ const (
 	Ignored          EventKind = "ignored"           // Table, Rows, Reason
 	Waiting          EventKind = "waiting"           // Reason: for what the slot's creation waits
 	SlotHealth       EventKind = "slot-health"       // Slot
+	SpillFull        EventKind = "spill-full"        // Reason: from now on the server keeps large transactions
 	NoLook           EventKind = "no-look"           // Reason: Fabric could not be asked how the tables are
 	Reseeding        EventKind = "reseeding"         // Reason
 	Retrying         EventKind = "retrying"          // Reason, Wait

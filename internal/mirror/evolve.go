@@ -49,10 +49,14 @@ func loadPlain(ctx context.Context, q postgres.Querier, tables []postgres.Table)
 func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
 	now := columnsOf(src)
 	switch {
+	case !slices.Equal(leavesOf(src), s.Leaves):
+		return "its partitions have changed"
 	case slices.Equal(now, s.Columns) && slices.Equal(keyOf(src), s.Key):
 		return ""
 	case !slices.Equal(keyOf(src), s.Key):
 		return "its key has changed"
+	case len(src.Leaves) > 0:
+		return "the columns of a partitioned table have changed"
 	case src.Relfilenode != s.Filenode:
 		return "its columns have changed and it was rewritten"
 	}
@@ -93,7 +97,10 @@ func (s *tableState) adopt(now []columnState) {
 // or leaves it to be built anew. What was gathered under the old one is given to
 // the flusher first: a file has one schema.
 func (r *reader) evolve(ctx context.Context, t *table) error {
-	difference := t.src.Difference(t.relation)
+	difference := "the definition of a partition"
+	if t.src.Kind != 'p' {
+		difference = t.src.Difference(t.relation)
+	}
 	src, plain, err := r.m.describe(ctx, t.src.OID)
 	if err != nil {
 		return err
@@ -105,7 +112,7 @@ func (r *reader) evolve(ctx context.Context, t *table) error {
 	if src != nil {
 		withoutLater(src, t.relation)
 	}
-	if src == nil || src.Obstacle != "" || src.Difference(t.relation) != "" {
+	if src == nil || src.Obstacle != "" || src.Kind == 'p' || src.Difference(t.relation) != "" {
 		r.leave(t, "its definition has changed, and again since: "+difference, true)
 		return nil
 	}
@@ -146,7 +153,7 @@ func withoutLater(src *postgres.Table, relation *pgoutput.Relation) {
 // published any more.
 func (m *mirror) describe(ctx context.Context, oid uint32) (src *postgres.Table, plain plainColumns, err error) {
 	err = m.ask(ctx, func(conn *pgx.Conn) error {
-		published, err := postgres.PublishedTables(ctx, conn, m.cfg.Publications)
+		published, err := postgres.PublishedTables(ctx, conn, m.cfg.Publications, postgres.WithLeaves)
 		if err != nil {
 			return err
 		}

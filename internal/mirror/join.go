@@ -21,8 +21,12 @@ import (
 // The attempt ends when the tables are joined.
 func (m *mirror) follow(ctx context.Context) error {
 	joining := m.toJoin()
+	m.relations = map[uint32]*table{}
 	for _, t := range m.inPhase(phaseReplicating) {
 		t.followed = true
+		for _, p := range t.parts {
+			m.relations[p.src.OID] = t
+		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.stream(ctx, len(joining) > 0) })
@@ -192,7 +196,7 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
 	m.tellSlot(ctx, sql)
-	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications)
+	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications, postgres.WithLeaves)
 	if err != nil {
 		return false, err
 	}

@@ -30,10 +30,11 @@ type Config struct {
 	Publications []string // they list the tables; pgmirror never changes them here
 	Landing      store.Store
 
-	Freshness time.Duration // how long a change may wait for others to share its file; 0: 5 s
-	Workers   int           // connections of a snapshot, and tables published at once; 0: 4
-	Budget    int64         // bytes of changes held in memory; 0: 256 MiB
-	Reseed    bool          // when the slot is lost or not as we left it, make a new one and copy every table anew
+	Freshness time.Duration   // how long a change may wait for others to share its file; 0: 5 s
+	Workers   int             // connections of a snapshot, and tables published at once; 0: 4
+	Budget    int64           // bytes of changes held in memory; 0: 256 MiB
+	Spill     *postgres.Spill // where large transactions are kept until they commit; nil: the server keeps them
+	Reseed    bool            // when the slot is lost or not as we left it, make a new one and copy every table anew
 
 	Events func(Event) // told what happens, one call at a time; nil: nobody is
 
@@ -79,9 +80,12 @@ type mirror struct {
 	run    string // names this attempt in the state files
 	state  *file[mirrorState]
 	tables map[uint32]*table // by oid
-	system system
-	fresh  bool   // this attempt made the slot, and its snapshot is there
-	began  func() // called once everything could be reached and opened
+	// relations is the tables that are followed, by the oids of their parts; the
+	// reader's.
+	relations map[uint32]*table
+	system    system
+	fresh     bool   // this attempt made the slot, and its snapshot is there
+	began     func() // called once everything could be reached and opened
 
 	guard   *guard
 	watched *watched

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
 
@@ -466,6 +467,67 @@ func TestEvolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.compare([][3]string{{"plain", "id, note, n, extra, more, unused, filled", "id"}, {"toast", "id, small, big", "id"}})
+}
+
+// A partitioned table is one table in the mirror, whatever its partitions look
+// like; rows that move between them, and partitions that come and go, end equal.
+func TestPartitions(t *testing.T) {
+	b := newBench(t, append(tables,
+		`CREATE TABLE parted (id int, at int, v text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)`,
+		`CREATE TABLE parted_0 PARTITION OF parted FOR VALUES FROM (0) TO (100)`,
+		`CREATE TABLE parted_1 (v text, gone int, at int NOT NULL, id int NOT NULL, PRIMARY KEY (id, at))`,
+		`ALTER TABLE parted_1 DROP COLUMN gone`, `ALTER TABLE parted ATTACH PARTITION parted_1 FOR VALUES FROM (100) TO (200)`,
+		`CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (200) TO (400) PARTITION BY LIST (id)`,
+		`CREATE TABLE parted_2_d PARTITION OF parted_2 DEFAULT`,
+		`INSERT INTO parted SELECT i, i % 400, 'v' || i FROM generate_series(1, 3000) i`)...)
+	b.exec(`ALTER PUBLICATION p SET TABLE plain, pair, toast, moving, empty, parted`)
+	same := func() {
+		t.Helper()
+		eventually(t, "the table is as in the source", func() bool {
+			b.caughtUp()
+			return maps.Equal(b.target("parted"), b.source("parted", "id, at, v", "id, at"))
+		})
+	}
+	stop := b.run(b.landing, nil)
+	same()
+	b.exec(`UPDATE parted SET at = (at + 100) % 400 WHERE id % 3 = 0`, `DELETE FROM parted WHERE id % 7 = 0`, `INSERT INTO parted SELECT i, i % 400, 'n' FROM generate_series(5000, 5500) i`)
+	same()
+	b.exec(`CREATE TABLE parted_3 (id int NOT NULL, at int NOT NULL, v text, PRIMARY KEY (id, at)); INSERT INTO parted_3 VALUES (1, 450, 'there before');
+		ALTER TABLE parted ATTACH PARTITION parted_3 FOR VALUES FROM (400) TO (500); INSERT INTO parted VALUES (2, 450, 'after')`)
+	same()
+	b.exec(`ALTER TABLE parted DETACH PARTITION parted_0`, `TRUNCATE parted_1`, `INSERT INTO parted VALUES (7, 150, 'x')`)
+	same()
+	b.finish(stop)
+}
+
+// Large transactions are kept on our disk until they commit; when there is no
+// room for one, the server keeps it.
+func TestSpill(t *testing.T) {
+	b := newBench(t, tables...)
+	cfg := b.config(b.landing)
+	cfg.Spill = &postgres.Spill{Dir: t.TempDir(), MemoryBytes: 64 << 10, MaxBytes: 1 << 20}
+	full := make(chan bool, 10)
+	cfg.Events = func(e Event) {
+		if e.Kind == SpillFull {
+			full <- true
+		}
+	}
+	b.exec(`ALTER SYSTEM SET logical_decoding_work_mem = '64kB'`, `SELECT pg_reload_conf()`)
+	defer b.exec(`ALTER SYSTEM RESET logical_decoding_work_mem`, `SELECT pg_reload_conf()`)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, cfg) }()
+	b.caughtUp()
+	b.exec(`BEGIN; INSERT INTO plain SELECT i, 'fits', 1 FROM generate_series(100000, 103000) i; SAVEPOINT s; INSERT INTO plain SELECT i, 'gone', 1 FROM generate_series(200000, 203000) i; ROLLBACK TO s; COMMIT`)
+	b.caughtUp()
+	b.exec(`INSERT INTO plain SELECT i, repeat('x', 100), 1 FROM generate_series(300000, 340000) i`)
+	<-full
+	b.caughtUp()
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	b.same()
 }
 
 // What Fabric has lost, begun anew or given up is built anew.

@@ -18,9 +18,11 @@ import (
 	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
-// chunk is a range of a table's heap blocks, [from, to).
+// chunk is a range of heap blocks, [from, to), of a part of a table.
 type chunk struct {
 	t        *table
+	part     *part
+	node     uint32 // the file in which the part's rows were when it was cut
 	n        int
 	from, to uint32
 }
@@ -115,41 +117,58 @@ func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
 	return out, nil
 }
 
-// cut plans the table's chunks for the file that its rows are in now, unless
-// that was done before. The number of the file is durable with the plan: each
-// chunk makes sure that the rows are still in that file.
+// cut plans the table's chunks for the files that its rows are in now, unless
+// that was done before. The files' numbers are durable with the plan: each chunk
+// makes sure that the rows are still in its file.
 func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader) error {
-	var node uint32
-	err := r.Conn().QueryRow(ctx, "SELECT coalesce(pg_catalog.pg_relation_filenode($1::oid), 0)", t.src.OID).Scan(&node)
-	if err != nil {
-		return err
+	next := chunkState{Blocks: chunkBlocks}
+	for _, p := range t.parts {
+		node, err := filenode(ctx, r, p.src.OID)
+		if err != nil {
+			return err
+		}
+		blocks, err := r.Blocks(ctx, p.src)
+		if err != nil {
+			return err
+		}
+		n := max(1, int((uint64(blocks)+chunkBlocks-1)/chunkBlocks))
+		next.Parts = append(next.Parts, partState{p.src.OID, node, n})
+		next.Count += n
 	}
-	if s := t.snapshot(); s.Chunks.Count > 0 && s.Filenode == node {
+	s := t.snapshot()
+	same := func(a, b partState) bool { return a.OID == b.OID && a.Filenode == b.Filenode }
+	if s.Chunks.Count > 0 && slices.EqualFunc(s.Chunks.Parts, next.Parts, same) {
 		return nil
 	}
-	blocks, err := r.Blocks(ctx, &t.src)
-	if err != nil {
-		return err
-	}
 	return t.change(ctx, func(s *tableState) {
-		s.Filenode = node
-		s.Chunks = chunkState{Blocks: chunkBlocks, Count: max(1, int((uint64(blocks)+chunkBlocks-1)/chunkBlocks))}
+		s.Chunks = next
+		if t.src.Kind != 'p' {
+			s.Filenode = next.Parts[0].Filenode
+		}
 	})
+}
+
+func filenode(ctx context.Context, r *postgres.SnapshotReader, oid uint32) (node uint32, err error) {
+	err = r.Conn().QueryRow(ctx, "SELECT coalesce(pg_catalog.pg_relation_filenode($1::oid), 0)", oid).Scan(&node)
+	return node, err
 }
 
 // missing is the chunks that aren't published.
 func (t *table) missing() []chunk {
 	var out []chunk
 	s := t.snapshot().Chunks
-	for n := range s.Count {
-		if s.done(n) {
-			continue
+	n := 0
+	for _, p := range s.Parts {
+		for i := range p.Count {
+			k := chunk{t: t, part: t.part(p.OID), node: p.Filenode, n: n, from: uint32(i) * s.Blocks, to: uint32(i+1) * s.Blocks}
+			if i == p.Count-1 {
+				k.to = math.MaxUint32 // what the part has grown since belongs to it
+			}
+			if !s.done(n) {
+				out = append(out, k)
+			}
+			n++
 		}
-		k := chunk{t: t, n: n, from: uint32(n) * s.Blocks, to: uint32(n+1) * s.Blocks}
-		if n == s.Count-1 {
-			k.to = math.MaxUint32 // what the table has grown since belongs to it
-		}
-		out = append(out, k)
 	}
 	return out
 }
@@ -228,7 +247,7 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 	if t.phase() != phaseSnapshot {
 		return nil
 	}
-	dec, err := postgres.NewDecoder(&t.src) // a decoder serves one goroutine
+	dec, err := t.src.LeafDecoder(k.part.src) // a decoder serves one goroutine
 	if err != nil {
 		return err
 	}
@@ -261,32 +280,29 @@ const lockTries = 60
 
 func (c *copying) read(ctx context.Context, r *postgres.SnapshotReader, k chunk, dec *postgres.Decoder, b *batch.Batch, full func(*batch.Batch) error) error {
 	if c.snapshot == "" {
-		if err := k.t.sameFile(ctx, r); err != nil {
+		if err := k.sameFile(ctx, r); err != nil {
 			return err
 		}
 	}
 	for try := 1; ; try++ {
-		err := r.CopyChunk(ctx, &k.t.src, dec, k.from, k.to, b, full)
+		err := r.CopyChunk(ctx, k.part.src, dec, k.from, k.to, b, full)
 		if !postgres.IsLockTimeout(err) || try == lockTries {
 			return err
 		}
 	}
 }
 
-// sameFile locks the table against being rewritten, inside the reader's own
+// sameFile locks the part against being rewritten, inside the reader's own
 // transaction, and compares its file with the one that the chunks were cut for.
-func (t *table) sameFile(ctx context.Context, r *postgres.SnapshotReader) error {
-	if _, err := r.Conn().Exec(ctx, "LOCK TABLE ONLY "+t.src.SQLName()+" IN ACCESS SHARE MODE"); err != nil {
+func (k chunk) sameFile(ctx context.Context, r *postgres.SnapshotReader) error {
+	if _, err := r.Conn().Exec(ctx, "LOCK TABLE ONLY "+k.part.src.SQLName()+" IN ACCESS SHARE MODE"); err != nil {
 		return err
 	}
-	var node uint32
-	if err := r.Conn().QueryRow(ctx, "SELECT coalesce(pg_catalog.pg_relation_filenode($1::oid), 0)", t.src.OID).Scan(&node); err != nil {
-		return err
-	}
-	if node != t.snapshot().Filenode {
+	node, err := filenode(ctx, r, k.part.src.OID)
+	if err == nil && node != k.node {
 		return postgres.ErrRewritten
 	}
-	return nil
+	return err
 }
 
 func (c *copying) publish(ctx context.Context, t *table, b *batch.Batch, note func(*tableState)) error {

@@ -60,6 +60,7 @@ type tableState struct {
 	Name       string           `json:"name"`
 	OID        uint32           `json:"oid"`
 	Filenode   uint32           `json:"relfilenode"`
+	Leaves     []uint32         `json:"leaves,omitempty"` // the oids of the partitions
 	Generation int64            `json:"generation"`
 	Phase      phase            `json:"phase"`
 	Reason     string           `json:"reason,omitempty"`
@@ -83,10 +84,18 @@ type columnState struct {
 
 // chunkState says which chunks of the snapshot are published.
 type chunkState struct {
-	Blocks uint32 `json:"blocks"`         // heap blocks a chunk; the last one has no end
-	Count  int    `json:"count"`          // of chunks
-	Next   int    `json:"next"`           // all chunks below it are done
-	Done   []int  `json:"done,omitempty"` // and these
+	Blocks uint32      `json:"blocks"`         // heap blocks a chunk; the last one of a part has no end
+	Parts  []partState `json:"parts"`          // in the order in which their chunks are numbered
+	Count  int         `json:"count"`          // of chunks
+	Next   int         `json:"next"`           // all chunks below it are done
+	Done   []int       `json:"done,omitempty"` // and these
+}
+
+// partState is a relation as it was when its chunks were cut.
+type partState struct {
+	OID      uint32 `json:"oid"`
+	Filenode uint32 `json:"relfilenode"` // its rows are in this file, or the chunks mean nothing
+	Count    int    `json:"count"`       // of chunks
 }
 
 // done reports whether chunk n is published.

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,7 +67,7 @@ type parking struct {
 // is told nothing.
 func (m *mirror) stream(ctx context.Context, hold bool) error {
 	s, err := postgres.StartStream(ctx, m.cfg.Source, postgres.StreamOptions{
-		Slot: m.cfg.Slot, Publications: m.cfg.Publications, Start: postgres.LSN(m.state.value.Acked), Binary: m.binary()})
+		Slot: m.cfg.Slot, Publications: m.cfg.Publications, Start: postgres.LSN(m.state.value.Acked), Binary: m.binary(), Spill: m.spill()})
 	if err != nil {
 		return err
 	}
@@ -77,6 +78,10 @@ func (m *mirror) stream(ctx context.Context, hold bool) error {
 	g.Go(func() error { return r.read(gctx) })
 	g.Go(func() error { return r.flushAll(gctx) })
 	err = g.Wait()
+	if errors.Is(err, postgres.ErrSpillFull) {
+		m.emit(Event{Kind: SpillFull, Reason: err.Error()})
+		m.guard.spillFull, err = true, errAgain
+	}
 	r.alarm.stop()
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
@@ -84,11 +89,20 @@ func (m *mirror) stream(ctx context.Context, hold bool) error {
 	return err
 }
 
+// spill is where large transactions are kept until they commit, unless one did
+// not fit: then the server keeps them.
+func (m *mirror) spill() *postgres.Spill {
+	if m.guard.spillFull {
+		return nil
+	}
+	return m.cfg.Spill
+}
+
 // binary says whether the stream may send values in binary: when every table's
 // decoder is proved equal to the types' output functions.
 func (m *mirror) binary() bool {
 	for _, t := range m.tables {
-		if t.followed && !t.dec.Binary() {
+		if t.followed && slices.ContainsFunc(t.parts, func(p part) bool { return !p.dec.Binary() }) {
 			return false
 		}
 	}
@@ -153,7 +167,7 @@ func (r *reader) message(ctx context.Context, m *pgoutput.Message) error {
 	case pgoutput.RelationKind:
 		if t := r.table(m.RelationID); t != nil {
 			t.relation = nil
-			if t.src.Difference(m.Relation) != "" {
+			if t.part(m.RelationID).src.Difference(m.Relation) != "" {
 				t.relation = m.Relation // it matters with the first change that isn't published yet
 			}
 		}
@@ -178,7 +192,7 @@ func pgTime(us int64) time.Time {
 
 // table finds a table whose changes are taken.
 func (r *reader) table(oid uint32) *table {
-	t := r.m.tables[oid]
+	t := r.m.relations[oid]
 	if t == nil || !t.followed {
 		return nil
 	}

@@ -46,17 +46,48 @@ type table struct {
 type shape struct {
 	src    postgres.Table
 	schema *batch.Schema
-	dec    *postgres.Decoder // the reader's
-	old    *batch.Batch      // room for one old tuple, the reader's
+	parts  []part       // where the rows are
+	old    *batch.Batch // room for one old tuple, the reader's
+}
+
+// part is a relation that holds rows of a table: the table itself, or each of
+// its partitions, whose columns may come in another order.
+type part struct {
+	src *postgres.Table
+	dec *postgres.Decoder // the reader's
 }
 
 func newShape(src postgres.Table) (*shape, error) {
-	dec, err := postgres.NewDecoder(&src)
-	if err != nil {
-		return nil, err
-	}
 	schema := src.MirrorSchema()
-	return &shape{src: src, schema: schema, dec: dec, old: batch.New(schema, false)}, nil
+	s := &shape{src: src, schema: schema, old: batch.New(schema, false)}
+	for _, p := range partsOf(&s.src) {
+		dec, err := s.src.LeafDecoder(p)
+		if err != nil {
+			return nil, err
+		}
+		s.parts = append(s.parts, part{p, dec})
+	}
+	return s, nil
+}
+
+func partsOf(src *postgres.Table) []*postgres.Table {
+	if src.Kind != 'p' {
+		return []*postgres.Table{src}
+	}
+	var out []*postgres.Table
+	for i := range src.Leaves {
+		out = append(out, &src.Leaves[i])
+	}
+	return out
+}
+
+// part finds a part by its oid.
+func (s *shape) part(oid uint32) *part {
+	i := slices.IndexFunc(s.parts, func(p part) bool { return p.src.OID == oid })
+	if i < 0 {
+		return nil
+	}
+	return &s.parts[i]
 }
 
 // String is the table's name, as "public.orders".
@@ -66,7 +97,7 @@ func (t *table) String() string { return t.name }
 // copied, and its changes count from the slot's consistent point on. State from
 // an attempt that died before the mirror began is overwritten.
 func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN) error {
-	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications)
+	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications, postgres.WithLeaves)
 	if err != nil {
 		return err
 	}
@@ -92,7 +123,7 @@ func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN
 
 func firstState(run string, src postgres.Table, point landing.LSN) tableState {
 	s := tableState{Run: run, Schema: src.Schema, Name: src.Name, OID: src.OID, Filenode: src.Relfilenode, Generation: 1,
-		Phase: phaseSnapshot, Columns: columnsOf(src), Key: keyOf(src), Position: landing.Position{CommitLSN: point - 1, Complete: true}}
+		Phase: phaseSnapshot, Columns: columnsOf(src), Key: keyOf(src), Leaves: leavesOf(src), Position: landing.Position{CommitLSN: point - 1, Complete: true}}
 	if src.Obstacle != "" {
 		s.Phase, s.Reason = phaseParked, src.Obstacle
 	}
@@ -101,6 +132,15 @@ func firstState(run string, src postgres.Table, point landing.LSN) tableState {
 
 // keyless says that rows can't be told apart: such a table is only ever added to.
 func (t *table) keyless() bool { return len(t.src.Key) == 0 }
+
+// leavesOf is the oids of the partitions.
+func leavesOf(src postgres.Table) []uint32 {
+	var out []uint32
+	for _, l := range src.Leaves {
+		out = append(out, l.OID)
+	}
+	return out
+}
 
 func columnsOf(src postgres.Table) []columnState {
 	var out []columnState
@@ -130,7 +170,7 @@ func (m *mirror) openTables(ctx context.Context) error {
 		return err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
-	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications)
+	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications, postgres.WithLeaves)
 	if err != nil {
 		return err
 	}
@@ -266,7 +306,7 @@ func (t *table) bind(published []postgres.Table, plain plainColumns) (park, rebu
 // definition tells a table's definition from every other one, as far as it
 // matters here.
 func definition(src postgres.Table) string {
-	return fmt.Sprint(src.OID, src.String(), src.Obstacle, columnsOf(src), keyOf(src), src.ReplicaIdentity)
+	return fmt.Sprint(src.OID, src.String(), src.Obstacle, columnsOf(src), keyOf(src), src.ReplicaIdentity, leavesOf(src))
 }
 
 // addUnknown makes the state of the tables that were published since the mirror
@@ -363,10 +403,12 @@ func (t *table) rebuildNow(ctx context.Context, reason string) error {
 	return nil
 }
 
-// guard counts rebuilds, over all attempts of a Run.
+// guard is what all attempts of a Run share: it counts rebuilds.
 type guard struct {
 	mu sync.Mutex
 	at map[string][]time.Time
+
+	spillFull bool // a transaction did not fit; only between attempts
 }
 
 const (
