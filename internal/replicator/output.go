@@ -54,7 +54,9 @@ func (c *change) flush(ctx context.Context) error {
 	if dead := c.dead[o.name]; dead != nil {
 		live := delta.Live(rows.Rows(), dead, nil)
 		for to, from := range live {
-			c.rows.move(o.hashes[from], loc{o.file, uint32(from)}, loc{o.file, uint32(to)})
+			if c.rows != nil {
+				c.rows.move(o.hashes[from], loc{o.file, uint32(from)}, loc{o.file, uint32(to)})
+			}
 			o.hashes[to] = o.hashes[from]
 		}
 		rows, o.hashes = rows.Select(live), o.hashes[:len(live)]

@@ -18,6 +18,7 @@ func (c *change) settle(ctx context.Context) error {
 	if err := c.look(ctx); err != nil {
 		return err
 	}
+	c.rows = nil // no row changes any more
 	now := c.r.now().UnixMilli()
 	var vectors delta.Vectors
 	for _, name := range slices.Sorted(maps.Keys(c.dead)) {
