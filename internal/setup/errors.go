@@ -93,6 +93,9 @@ func Code(err error) string {
 	if admin.IsForbidden(err) {
 		return "AdminRights"
 	}
+	if azure.Forbidden(err) != azure.NotForbidden {
+		return "ServerForbidden"
+	}
 	if fabric.IsCredentialRefused(err) {
 		return "ConnectionRefused"
 	}
