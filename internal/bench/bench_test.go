@@ -22,12 +22,15 @@ func size(name string, standard int) int {
 // BenchmarkMirror measures the mirror against what PostgreSQL's own clients do
 // with the same data in the same minute, turn by turn, and prints one table.
 // BENCH_ROWS (of a snapshot), BENCH_CHANGES (of a stream), BENCH_TINY
-// (transactions) and BENCH_TURNS make it longer; BENCH_PROFILE names a folder
-// for CPU profiles of the mirror.
+// (transactions) and BENCH_TURNS make it longer, BENCH_ONLY (fire, lineitem or
+// pgbench) shorter; BENCH_PROFILE names a folder for CPU profiles of the mirror.
 func BenchmarkMirror(b *testing.B) {
 	for range b.N {
 		r := runner{s: startServer(b), b: b, turns: size("BENCH_TURNS", 3), table: &table{}}
 		for _, sh := range []shape{fire, lineitem} {
+			if !chosen(sh) {
+				continue
+			}
 			r.s.create(sh)
 			sh.rows = size("BENCH_CHANGES", 200_000)
 			r.stream(sh, "stream", 1000)
@@ -36,12 +39,19 @@ func BenchmarkMirror(b *testing.B) {
 			sh.rows = size("BENCH_ROWS", 500_000)
 			r.snapshot(sh)
 		}
-		r.s.create(pgbench)
-		pgbench.rows = size("BENCH_TINY", 50_000)
-		r.stream(pgbench, "tiny transactions", 1)
-		r.latency(pgbench)
+		if sh := pgbench; chosen(sh) {
+			r.s.create(sh)
+			sh.rows = size("BENCH_TINY", 50_000)
+			r.stream(sh, "tiny transactions", 1)
+			r.latency(sh)
+		}
 		r.table.print(b)
 	}
+}
+
+func chosen(sh shape) bool {
+	only := os.Getenv("BENCH_ONLY")
+	return only == "" || only == sh.name
 }
 
 // runner runs the measurements.
@@ -118,7 +128,7 @@ func (r *runner) stream(sh shape, name string, perTransaction int) {
 		ours = append(ours, r.follow(sh, i, zones[i], name))
 	}
 	r.s.dropSlots()
-	line := row{name: name + " " + sh.name, unit: "pg_recvlogical", ours: ours, raw: tool, gateCPU: 5, goalCPU: 3, gateShare: 0.6, goalShare: 0.85}
+	line := row{name: name + " " + sh.name, unit: "pg_recvlogical", ours: ours, raw: tool, read: read, gateCPU: 5, goalCPU: 3, gateShare: 0.6, goalShare: 0.85}
 	if perTransaction == 1 {
 		line.unit, line.raw, line.gateShare, line.goalShare = "our reader alone", read, 1.0/2, 1/1.3
 	}
