@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,9 @@ another machine, is continued by running it again.
 A slot that is lost, or that isn't as the mirror left it, ends the run: what it
 would have brought is gone. --reseed, or "allow: [reseed]" in the file, makes a
 new one then and copies every table anew.
+
+A table that Fabric has lost, as when its mirrored database was stopped and
+started, is copied anew.
 
 It warns when the server's limit for a slot's WAL (max_slot_wal_keep_size) would
 be reached within an hour.`,
@@ -118,10 +122,11 @@ func pushConfig(ctx context.Context, s streams, cfg *config.Config) (mirror.Conf
 	if err != nil {
 		return mirror.Config{}, err
 	}
+	tables := ses.fabricTables(m.ID)
 	return mirror.Config{
 		Source: named(ses.clients.Endpoint(&ses.facts), "pgmirror run"), Slot: cfg.Slot(), Publications: publications, Landing: zone,
 		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget),
-		Dropped: ses.dropped(m.ID),
+		Fabric: tables, Dropped: gone(tables),
 	}, nil
 }
 
@@ -133,22 +138,34 @@ func wantsOpen(cfg *config.Config) error {
 	return nil
 }
 
-// dropped asks Fabric whether it no longer knows a table.
-func (ses *session) dropped(item string) func(context.Context, string, string) (bool, error) {
+// fabricTables asks Fabric for its tables.
+func (ses *session) fabricTables(item string) func(context.Context) ([]mirror.FabricTable, error) {
 	client, workspace := ses.clients.Fabric, ses.cfg.Workspace
-	return func(ctx context.Context, schema, table string) (bool, error) {
+	return func(ctx context.Context) ([]mirror.FabricTable, error) {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		tables, err := client.TablesStatus(ctx, workspace, item)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, t := range tables {
-			if strings.EqualFold(t.Schema, schema) && strings.EqualFold(t.Table, table) {
-				return false, nil
+		out := make([]mirror.FabricTable, len(tables))
+		for i, t := range tables {
+			out[i] = mirror.FabricTable{Schema: t.Schema, Table: t.Table, Rows: t.ProcessedRows}
+			if t.Status == "Failed" {
+				out[i].Failed = strings.Trim(t.ErrorCode+": "+t.ErrorMessage, ": ")
 			}
 		}
-		return true, nil
+		return out, nil
+	}
+}
+
+// gone reports whether a table is not among those that list gives.
+func gone(list func(context.Context) ([]mirror.FabricTable, error)) func(context.Context, string, string) (bool, error) {
+	return func(ctx context.Context, schema, table string) (bool, error) {
+		tables, err := list(ctx)
+		return err == nil && !slices.ContainsFunc(tables, func(t mirror.FabricTable) bool {
+			return strings.EqualFold(t.Schema, schema) && strings.EqualFold(t.Table, table)
+		}), err
 	}
 }
 

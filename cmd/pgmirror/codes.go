@@ -64,6 +64,7 @@ var ownCodes = map[string]setup.Explanation{
 	"TableMissing":      {Sentence: "The mirror lacks a table that was asked for.", Remedy: "status shows whether Fabric knows it, tables list whether it is published.", Next: "pgmirror status"},
 	"TableUnreadable":   {Sentence: "A table could not be read, at the source or in the mirror, so that nothing is proved.", Remedy: "The report has the reason: often a missing right, or a Delta feature that verify doesn't know.", Next: "pgmirror doctor"},
 	"NothingToCompare":  {Sentence: "No table was compared, so that nothing is proved.", Remedy: "Check the names, and that the mirror has tables.", Next: "pgmirror status"},
+	"ReceiptUnusable":   {Sentence: "The receipt can't be gone on from: it is of another mirror, another format, or can't be read.", Remedy: "Verify from the beginning, into another file.", Next: "pgmirror verify"},
 	"LandingZoneFaulty": {Sentence: "A landing zone has faults; each has a code of its own.", Remedy: "Each finding says what to do; explain tells more of its code.", Next: "pgmirror lint"},
 	"NoLandingZone":     {Sentence: "There is no landing zone there.", Remedy: "Give the folder in which the tables' folders lie, or configure an open mirror."},
 }

@@ -113,6 +113,8 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("%s %s: %s ignored: %s\n  next: pgmirror tables resync %s", bad, e.Table, plural(e.Rows, "change"), e.Reason, e.Table)
 	case mirror.Waiting:
 		v.s.say("  … waiting for %s", e.Reason)
+	case mirror.NoLook:
+		v.s.say("%s Fabric could not be asked how its tables are: %s", bad, e.Reason)
 	case mirror.Reseeding:
 		v.s.say("%s every table is copied anew: %s", bad, e.Reason)
 	case mirror.Retrying:
