@@ -8,11 +8,21 @@ PKG     ?= ./...
 RACE    ?= $(if $(filter true,$(CI)),1,)
 CACHE   := $(shell scripts/cache)
 FUZZTIME ?= 30s
+# Kills that make soak makes of each of mirror and lease.
+KILLS   ?= 1000
 
-.PHONY: build demo test lint witness fuzz bench clean postgres-14 postgres-16 postgres-17 postgres-18
+# What isn't tested with -race is built without cgo, so that build, lint and test
+# share one build cache: a clean clone compiles everything once.
+export CGO_ENABLED := $(if $(RACE),1,0)
+
+.PHONY: build release demo test lint witness soak fuzz bench clean postgres-14 postgres-16 postgres-17 postgres-18
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/pgmirror ./cmd/pgmirror
+	CGO_ENABLED=0 $(GO) build -o bin/pgmirror ./cmd/pgmirror
+
+# The same binary wherever it is built: no paths of this machine, no symbols.
+release:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/pgmirror ./cmd/pgmirror
 
 # The whole walk on this machine, in a minute: make demo ARGS="--keep --dir /tmp/shop"
 demo: build
@@ -23,6 +33,7 @@ test:
 	@scripts/need postgres $(if $(RACE),cc)
 	$(GO) test $(if $(RACE),-race) -timeout 25m $(PKG)
 
+lint: export CGO_ENABLED = 0
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
 	 if [ -n "$$unformatted" ]; then echo "not gofmt-ed: $$unformatted" >&2; exit 1; fi
@@ -35,16 +46,26 @@ witness: build
 	@scripts/need postgres python
 	witness/run bin/pgmirror $(CACHE)/witness
 
-# Every fuzz target of PKG for FUZZTIME each.
+# make test's crash tests for hours instead of seconds: KILLS of the mirror (50 a
+# round) and of processes that hold a lease, then every cut of setup and of the
+# replicator.
+soak:
+	@scripts/need postgres
+	$(GO) test -timeout 12h -count $$(( ($(KILLS) + 49) / 50 )) -run '^TestKill$$' -v ./internal/mirror
+	LEASE_KILLS=$(KILLS) $(GO) test -timeout 12h -count 1 -run '^TestKilled$$' -v ./internal/lease
+	$(GO) test -timeout 1h -count 1 -run 'Cut|Fault' ./internal/setup ./internal/replicator
+
+# Every fuzz target below internal for FUZZTIME each, one after the other.
 fuzz:
-	@set -e; for p in $$($(GO) list $(PKG)); do \
-	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+	@set -e; for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' internal | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -rh '^func Fuzz' $$dir/*_test.go | sed 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/' | sort -u); do \
+	    echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$dir; \
 	  done; done
 
+# The mirror beside PostgreSQL's own clients, in the same run.
 bench:
 	@scripts/need postgres
-	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
+	$(GO) test -run '^$$' -bench . -timeout 2h ./internal/bench
 
 # Server binaries of another PostgreSQL major, into the cache; prints where.
 postgres-14 postgres-16 postgres-17 postgres-18:
