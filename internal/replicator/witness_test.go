@@ -104,8 +104,8 @@ func tell(t *testing.T, root, name, features string, cow bool, fileBytes int64, 
 		z.publish(true, nil, change...)
 		states = append(states, state())
 		if random.IntN(3) > 0 || i == files-1 {
+			now = time.Now().Add(-age * time.Duration(files-1-i)) // ends now: readers have clocks
 			z.round(r)
-			now = now.Add(age)
 			if age > 0 {
 				h := history{zone: z, now: now, seen: map[int64]time.Time{}}
 				h.settleTime()
