@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -123,11 +127,27 @@ func pushConfig(ctx context.Context, s streams, cfg *config.Config) (mirror.Conf
 		return mirror.Config{}, err
 	}
 	tables := ses.fabricTables(m.ID)
+	source := named(ses.clients.Endpoint(&ses.facts), "pgmirror run")
 	return mirror.Config{
-		Source: named(ses.clients.Endpoint(&ses.facts), "pgmirror run"), Slot: cfg.Slot(), Publications: publications, Landing: zone,
+		Source: source, Spill: spill(source, cfg.Slot()), Slot: cfg.Slot(), Publications: publications, Landing: zone,
 		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget),
 		Fabric: tables, Dropped: gone(tables),
 	}, nil
+}
+
+// spillBytes is how much of this machine's disk large transactions may take before
+// they commit. One that needs more is left to the server, which then keeps it.
+const spillBytes = 8 << 30
+
+// spill is where they are kept: a directory of this source's slot alone, in the
+// user's cache. Without one the server keeps them.
+func spill(source postgres.Endpoint, slot string) *postgres.Spill {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil
+	}
+	id := sha256.Sum256([]byte(source.String() + " " + slot))
+	return &postgres.Spill{Dir: filepath.Join(cache, "pgmirror", "spill-"+hex.EncodeToString(id[:6])), MaxBytes: spillBytes}
 }
 
 // wantsOpen refuses a native mirror, which has nothing that we could run.

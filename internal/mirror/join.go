@@ -118,7 +118,7 @@ func (t *table) awaitDropped(ctx context.Context) error {
 	if t.m.cfg.Dropped == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, dropPatience, errors.New("Fabric did not drop the table whose folder was removed"))
+	ctx, cancel := context.WithTimeoutCause(ctx, dropPatience, errors.New("the table whose folder was removed is still in Fabric"))
 	defer cancel()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
 		dropped, err := t.m.cfg.Dropped(ctx, t.src.Schema, t.src.Name)

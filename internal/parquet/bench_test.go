@@ -97,7 +97,10 @@ func writeStock(w io.Writer, b *batch.Batch) error {
 		return err
 	}
 	fw := file.NewParquetWriter(w, root, file.WithWriterProps(arrow.NewWriterProperties(arrow.WithCompression(compress.Codecs.Snappy))))
-	rg := fw.AppendRowGroup()
+	rg, err := fw.AppendRowGroupChecked()
+	if err != nil {
+		return err
+	}
 	for i := range b.Cols {
 		cw, err := rg.NextColumn()
 		if err != nil {

@@ -124,7 +124,10 @@ func decimalLeaf(precision int) (arrow.Type, int) {
 var decimalBytes = [39]int{19: 9, 20: 9, 21: 9, 22: 10, 23: 10, 24: 11, 25: 11, 26: 11, 27: 12, 28: 12, 29: 13, 30: 13, 31: 13, 32: 14, 33: 14, 34: 15, 35: 15, 36: 16, 37: 16, 38: 16}
 
 func (e *encoder) writeRowGroup(fw *file.Writer, b *batch.Batch, from, to int) error {
-	rg := fw.AppendRowGroup()
+	rg, err := fw.AppendRowGroupChecked()
+	if err != nil {
+		return err
+	}
 	for i := range b.Cols {
 		cw, err := rg.NextColumn()
 		if err == nil {
