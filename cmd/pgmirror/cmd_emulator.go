@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,9 +15,9 @@ import (
 )
 
 type emulatorOptions struct {
-	dir     string
+	emulator.Options
 	env     string
-	listen  string
+	fault   string
 	verbose bool
 }
 
@@ -30,14 +31,28 @@ private PostgreSQL cluster. Its replicator writes real Delta tables. It listens
 on this machine only, with TLS by an authority of its own, until Ctrl-C.
 
   pgmirror emulator --dir /tmp/fabric --env /tmp/fabric.env
-  pgmirror plan --env-file /tmp/fabric.env --config shop.yaml`,
+  pgmirror plan --env-file /tmp/fabric.env --config shop.yaml
+
+It is strict: where the services are known to refuse, it refuses, with the same
+code. It is fast, unless told otherwise: Fabric itself looks at a landing zone
+every 15 to 20 s and takes a minute to make a mirrored database. The file of
+--fault is a JSON array of faults, each for an operation and a number of times;
+docs/emulator.md tells of them, and of what is emulated and what is not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEmulator(cmd.Context(), o, s) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.dir, "dir", "", "where everything is kept; a directory used before is continued")
+	f.StringVar(&o.Dir, "dir", "", "where everything is kept; a directory used before is continued")
 	f.StringVar(&o.env, "env", "", "write the endpoints and tokens to this file, as KEY=value lines")
-	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address to listen on; loopback only")
+	f.StringVar(&o.Listen, "listen", "127.0.0.1:0", "address to listen on; loopback only")
+	f.StringVar(&o.fault, "fault", "", "a file of faults that are in force from the start")
+	f.DurationVar(&o.ScanInterval, "scan-interval", time.Second, "how often the replicators look at their landing zones")
+	f.DurationVar(&o.ProvisionDelay, "provision-delay", 0, "how long a new mirrored database is Initializing")
+	f.DurationVar(&o.ARMDelay, "arm-delay", 0, "how long a write to the server takes at least")
+	f.DurationVar(&o.OperationDelay, "operation-delay", 0, "how long a Fabric operation takes, with --long-running")
+	f.BoolVar(&o.LongRunning, "long-running", false, "Fabric answers 202 and an operation where it may")
+	f.IntVar(&o.TableLimit, "table-limit", 0, "tables that an open mirror takes; 0: Fabric's own, 1000")
+	f.BoolVar(&o.WithoutNativeLimits, "without-native-limits", false, "native mirrors take types and names that the service refuses")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log every request")
 	cmd.MarkFlagRequired("dir")
 	cmd.MarkFlagDirname("dir")
@@ -50,8 +65,18 @@ func runEmulator(ctx context.Context, o emulatorOptions, s streams) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: level}))
+	if o.fault != "" {
+		text, err := os.ReadFile(o.fault)
+		if err != nil {
+			return err
+		}
+		if o.Faults, err = emulator.ParseFaults(text); err != nil {
+			return fmt.Errorf("%s: %w", o.fault, err)
+		}
+	}
 	begun := time.Now()
-	e, err := emulator.Start(ctx, emulator.Options{Dir: o.dir, Listen: o.listen, Log: log, Native: nativeMirror(log, time.Second)})
+	o.Log, o.Native = log, nativeMirror(log, time.Second)
+	e, err := emulator.Start(ctx, o.Options)
 	if err != nil {
 		return err
 	}

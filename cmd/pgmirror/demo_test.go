@@ -15,6 +15,9 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the demo takes a minute")
 	}
+	if raceDetector {
+		t.Skip("the demo measures, and the race detector makes it ten times slower: .ci/run runs it without")
+	}
 	dir := t.TempDir()
 	var out, told bytes.Buffer
 	args := []string{"demo", "--dir", filepath.Join(dir, "demo"), "--export", filepath.Join(dir, "export"), "--trade", "1s"}

@@ -249,6 +249,9 @@ func plainPostgres(ts *testscript.TestScript, neg bool, args []string) {
 func within(ts *testscript.TestScript, neg bool, args []string) {
 	limit, err := time.ParseDuration(args[0])
 	ts.Check(err)
+	if raceDetector {
+		limit *= 10
+	}
 	var took time.Duration
 	for range 5 {
 		begun := time.Now()

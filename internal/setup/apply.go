@@ -118,6 +118,9 @@ func (r *runner) look(ctx context.Context, seen func(Finding) bool) (Finding, er
 			if ctx.Err() != nil {
 				return f, &StepError{r.step.Name(), "settle", ctx.Err()}
 			}
+			if f.Step == "" { // not even the first look came to its end
+				f.Step, f.Action, f.Have = r.step.Name(), Wait, "not seen yet"
+			}
 			return f, &TimeoutError{f, r.limit}
 		}
 	}
