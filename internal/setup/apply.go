@@ -99,32 +99,41 @@ func mayWrite(approved, now Finding) error {
 
 // look checks until it sees what it waits for: Azure and Fabric answer reads from
 // replicas that lag behind a write, and some of what they accept takes minutes.
-// This is the only place that waits for the world.
+// This is the only place that waits for the world. The limit is for the world to
+// change: a first look that our own calls make slow is let come to its end.
 func (r *runner) look(ctx context.Context, seen func(Finding) bool) (Finding, error) {
 	limit, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
+	first, cancelFirst := context.WithTimeout(ctx, max(r.limit, firstLook))
+	defer cancelFirst()
+	looking := first
+	known := Finding{Step: r.step.Name(), Action: Wait, Have: "not seen yet"}
 	for delay := 20 * time.Millisecond; ; delay = min(delay*2, 3*time.Second) {
-		f, err := check(limit, r.step, r.facts)
-		if err != nil && !(limit.Err() != nil && ctx.Err() == nil) {
+		f, err := check(looking, r.step, r.facts)
+		if err != nil && !(looking.Err() != nil && ctx.Err() == nil) {
 			return f, err
 		}
 		if err == nil && seen(f) {
 			return f, nil
 		}
+		if err == nil {
+			known = f
+		}
+		looking = limit
 		if delay > 20*time.Millisecond {
-			r.emit(Event{Kind: Waiting, Step: r.step.Name(), Finding: f, What: f.Have, Elapsed: time.Since(r.start), Limit: r.limit})
+			r.emit(Event{Kind: Waiting, Step: r.step.Name(), Finding: known, What: known.Have, Elapsed: time.Since(r.start), Limit: r.limit})
 		}
 		if pause(limit, delay) != nil {
 			if ctx.Err() != nil {
-				return f, &StepError{r.step.Name(), "settle", ctx.Err()}
+				return known, &StepError{r.step.Name(), "settle", ctx.Err()}
 			}
-			if f.Step == "" { // not even the first look came to its end
-				f.Step, f.Action, f.Have = r.step.Name(), Wait, "not seen yet"
-			}
-			return f, &TimeoutError{f, r.limit}
+			return known, &TimeoutError{known, r.limit} // a look that was cut short says nothing
 		}
 	}
 }
+
+// firstLook is what the first look of a step may take at least.
+const firstLook = time.Minute
 
 func (r *runner) tell(kind EventKind, f Finding) {
 	r.emit(Event{Kind: kind, Step: r.step.Name(), Finding: f})

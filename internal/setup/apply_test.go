@@ -110,6 +110,33 @@ func TestApplyGivesUp(t *testing.T) {
 	})
 }
 
+// slowStep takes longer to look at than one is ready to wait for it.
+type slowStep struct{ *Clients }
+
+func (slowStep) Name() string { return "slow" }
+
+func (slowStep) Check(ctx context.Context, _ *Facts) (Finding, error) {
+	if err := pause(ctx, 10*time.Second); err != nil {
+		return Finding{}, err
+	}
+	return Finding{Action: Wait, Reason: "NotThere", Have: "what a person has to do", Code: "EnableFailed"}, nil
+}
+
+func (slowStep) Apply(context.Context, *Facts) error { return nil }
+
+// TestShortPatienceStillLooks: a time-out tells what was seen, also when one look
+// takes longer than the patience.
+func TestShortPatienceStillLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		step := slowStep{&Clients{limit: 3 * time.Second}}
+		start := time.Now()
+		err := Apply(t.Context(), []Step{step}, &Facts{}, []Finding{{Step: "slow", Action: Wait}}, func(Event) {})
+		if Code(err) != "EnableFailed" || time.Since(start) != 10*time.Second {
+			t.Errorf("got %v, code %q, after %v; want what the first look saw", err, Code(err), time.Since(start))
+		}
+	})
+}
+
 func TestConsentIsAskedBeforeAnyWrite(t *testing.T) {
 	w := &lagging{done: map[string]bool{}}
 	steps := []Step{fakeStep{name: "harmless", w: w}, fakeStep{name: "restart", consent: "restart", w: w}}
