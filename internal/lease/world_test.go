@@ -163,7 +163,7 @@ func (w *world) patch(t *testing.T, id, body string) {
 // taken writes until the server isn't busy: a Gate tries once.
 func taken(t *testing.T, write func() error) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		err := write()
 		if err == nil {
 			return

@@ -178,7 +178,7 @@ func TestNextEndsWithItsContext(t *testing.T) {
 				break
 			}
 		}
-		if took := time.Since(begin); took > 5*time.Second {
+		if took := time.Since(begin); took > time.Minute {
 			t.Errorf("took %s", took)
 		}
 		cancel()

@@ -23,9 +23,6 @@ func TestNativeWalk(t *testing.T) {
 		t.Errorf("the second apply wrote %q", again)
 	}
 	t.Logf("an apply with nothing to do: %v", time.Since(start))
-	if took := time.Since(start); took > 5*time.Second { // a loaded machine; alone it is far below one
-		t.Errorf("an apply with nothing to do took %v", took)
-	}
 }
 
 // TestNativeWithoutList mirrors what the role owns, and names the rest: nobody's
