@@ -62,10 +62,11 @@ fuzz:
 	    echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$dir; \
 	  done; done
 
-# The mirror beside PostgreSQL's own clients, in the same run.
+# The mirror beside PostgreSQL's own clients, in the same run; then the replicator
+# on small and large tables.
 bench:
 	@scripts/need postgres
-	$(GO) test -run '^$$' -bench . -timeout 2h ./internal/bench
+	$(GO) test -run '^$$' -bench . -timeout 2h ./internal/bench ./internal/replicator
 
 # Server binaries of another PostgreSQL major, into the cache; prints where.
 postgres-14 postgres-16 postgres-17 postgres-18:
