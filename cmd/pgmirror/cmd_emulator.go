@@ -97,10 +97,17 @@ func runEmulator(ctx context.Context, o emulatorOptions, s streams) error {
 	return e.Close()
 }
 
+// envText is for --env-file and for a shell: what a shell would take apart is
+// quoted, and left as it is otherwise, as not everybody who reads such files knows
+// quotes.
 func envText(env []emulator.KV) string {
 	var b strings.Builder
 	for _, kv := range env {
-		b.WriteString(kv.Key + "=" + kv.Value + "\n")
+		v := kv.Value
+		if strings.ContainsAny(v, " \t\n&;<>|$`\\\"'()~") {
+			v = "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
+		}
+		b.WriteString(kv.Key + "=" + v + "\n")
 	}
 	return b.String()
 }

@@ -1,9 +1,34 @@
 package emulator_test
 
 import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"strings"
 	"testing"
 )
+
+// TestCertificates: OpenSSL takes a certificate whose subject is its issuer for
+// one that signed itself, whatever its signature says.
+func TestCertificates(t *testing.T) {
+	w := common(t)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(w.CAPEM)
+	for _, name := range []string{"FABRIC_ENDPOINT", "ARM_ENDPOINT", "KEYVAULT_URL", "ONELAKE_DFS_ENDPOINT", "ONELAKE_BLOB_ENDPOINT"} {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(w.env[name], "https://"), &tls.Config{RootCAs: roots})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := conn.ConnectionState().PeerCertificates[0]
+		conn.Close()
+		if bytes.Equal(leaf.RawSubject, leaf.RawIssuer) {
+			t.Errorf("%s: subject and issuer are both %s", name, leaf.Subject)
+		}
+		if len(leaf.AuthorityKeyId) == 0 {
+			t.Errorf("%s: no authority key identifier, which strict verification wants", name)
+		}
+	}
+}
 
 func TestTokensAreForOneAudience(t *testing.T) {
 	w := common(t)

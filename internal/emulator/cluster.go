@@ -30,7 +30,7 @@ const superuser = "azuresu"
 // default, replica; TCP needs TLS, and nobody but the superuser has a password
 // yet.
 func startCluster(ctx context.Context, o Options, ca *authority, sv serverState) (*cluster, error) {
-	certPEM, keyPEM, err := ca.issue("localhost")
+	certPEM, keyPEM, err := ca.issue()
 	if err != nil {
 		return nil, err
 	}

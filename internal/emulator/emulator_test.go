@@ -252,10 +252,10 @@ func (a answer) want(t *testing.T, status int, code string) answer {
 	return a
 }
 
-// eventually polls until what holds, at most 30 s.
+// eventually polls until what holds, at most two minutes.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for !holds() {
 		select {
