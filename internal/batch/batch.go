@@ -146,6 +146,16 @@ func (b *Batch) Bytes() int {
 	return n
 }
 
+// Capacity is roughly the memory that the batch holds, used or not.
+func (b *Batch) Capacity() int {
+	n := 4 * cap(b.Marker)
+	for i := range b.Cols {
+		c := &b.Cols[i]
+		n += 2*cap(c.Def) + 4*cap(c.I32) + 8*cap(c.I64) + 16*cap(c.I128) + 4*cap(c.F32) + 8*cap(c.F64) + 4*cap(c.Off) + cap(c.Data)
+	}
+	return n
+}
+
 // AppendRow appends row i of src, a batch of the same schema, without its
 // marker and without ending the row.
 func (b *Batch) AppendRow(src *Batch, i int) {
@@ -298,9 +308,13 @@ func (c *Column) Bytes() int {
 	return 2*len(c.Def) + 4*len(c.I32) + 8*len(c.I64) + 16*len(c.I128) + 4*len(c.F32) + 8*len(c.F64) + 4*len(c.Off) + len(c.Data)
 }
 
-// Truncate drops all values from n on.
+// Truncate drops all values from n on, and bytes that were appended to Data and
+// not ended.
 func (c *Column) Truncate(n int) {
 	if len(c.Def) <= n {
+		if c.Off != nil {
+			c.Data = c.Data[:c.Off[len(c.Off)-1]]
+		}
 		return
 	}
 	c.Def = c.Def[:n]

@@ -24,9 +24,11 @@ func size(name string, standard int) int {
 // BENCH_ROWS (of a snapshot), BENCH_CHANGES (of a stream), BENCH_TINY
 // (transactions) and BENCH_TURNS make it longer, BENCH_ONLY (fire, lineitem or
 // pgbench) shorter; BENCH_PROFILE names a folder for CPU profiles of the mirror.
+// BENCH_BASE names an older build of this test, whose mirror takes turns with ours:
+// on a machine that others use, too, only what ran in the same minute compares.
 func BenchmarkMirror(b *testing.B) {
 	for range b.N {
-		r := runner{s: startServer(b), b: b, turns: size("BENCH_TURNS", 3), table: &table{}}
+		r := runner{s: startServer(b), b: b, turns: size("BENCH_TURNS", 3), table: &table{}, slots: map[string]string{}}
 		for _, sh := range []shape{fire, lineitem} {
 			if !chosen(sh) {
 				continue
@@ -61,6 +63,7 @@ type runner struct {
 	turns int
 	table *table
 	zones int
+	slots map[string]string // the zone of each
 }
 
 func (r *runner) zone() string {
@@ -79,37 +82,50 @@ func (r *runner) profile(name string) string {
 // snapshot copies the table to nowhere and into a landing zone, in turns.
 func (r *runner) snapshot(sh shape) {
 	r.s.exec(sh.name, sh.insert(1, sh.rows), "VACUUM ANALYZE "+sh.name)
-	var raw, ours [2][]usage
+	var raw, ours, base [2][]usage
 	for range r.turns {
 		for i := range 2 {
 			raw[i] = append(raw[i], r.s.copyOut(sh, i+1))
-			c := r.s.client("snapshot", sh.name, "snapshot")
-			c.Dir, c.Workers, c.Profile = r.zone(), i+1, r.profile(fmt.Sprintf("snapshot-%s-%d", sh.name, i+1))
-			u := c.run(r.b)
-			if u.Rows != int64(sh.rows) {
-				r.b.Fatalf("snapshot of %s: %d rows, want %d", sh.name, u.Rows, sh.rows)
+			if older != "" {
+				base[i] = append(base[i], r.copyIn(sh, i+1, older))
 			}
-			ours[i] = append(ours[i], u)
-			r.s.dropSlots()
+			ours[i] = append(ours[i], r.copyIn(sh, i+1, ""))
 		}
 	}
 	for i := range 2 {
 		name := fmt.Sprintf("snapshot %s, %d connections", sh.name, i+1)
-		r.table.add(row{name: name, unit: "raw COPY binary", ours: ours[i], raw: raw[i],
+		r.table.add(row{name: name, unit: "raw COPY binary", ours: ours[i], raw: raw[i], base: base[i],
 			gateCPU: 2, goalCPU: 1.2, gateShare: []float64{0.7, 0.45}[i], goalShare: []float64{0.9, 0.6}[i]})
 	}
+}
+
+// older is another build that takes turns with this one, or "".
+var older = os.Getenv("BENCH_BASE")
+
+// copyIn copies the table into a landing zone.
+func (r *runner) copyIn(sh shape, connections int, binary string) usage {
+	c := r.s.client("snapshot", sh.name, "snapshot")
+	c.Dir, c.Workers, c.Binary = r.zone(), connections, binary
+	if binary == "" {
+		c.Profile = r.profile(fmt.Sprintf("snapshot-%s-%d", sh.name, connections))
+	}
+	u := c.run(r.b)
+	if u.Rows != int64(sh.rows) {
+		r.b.Fatalf("snapshot of %s: %d rows, want %d", sh.name, u.Rows, sh.rows)
+	}
+	r.s.dropSlots()
+	return u
 }
 
 // stream has the changes read by pg_recvlogical, by our reader alone and by the
 // mirror, in turns. Every one of them has a slot of its own from before them.
 func (r *runner) stream(sh shape, name string, perTransaction int) {
 	r.s.exec(sh.name, "TRUNCATE "+sh.name)
-	zones := make([]string, r.turns)
 	for i := range r.turns {
-		zones[i] = r.zone()
-		c := r.s.client("prepare", sh.name, fmt.Sprintf("mirror%d", i))
-		c.Dir = zones[i]
-		c.run(r.b)
+		r.prepare(sh, fmt.Sprintf("mirror%d", i))
+		if older != "" {
+			r.prepare(sh, fmt.Sprintf("base%d", i))
+		}
 		for _, kind := range []string{"tool", "read"} {
 			r.s.ask(sh.name, fmt.Sprintf("SELECT slot_name FROM pg_create_logical_replication_slot('%s%d', 'pgoutput')", kind, i))
 		}
@@ -119,25 +135,39 @@ func (r *runner) stream(sh shape, name string, perTransaction int) {
 	end := r.s.end()
 	sh.rows++
 	r.s.exec(sh.name, sh.insert(sh.rows, sh.rows)) // what lies beyond the end ends it
-	var tool, read, ours []usage
+	var tool, read, ours, base []usage
 	for i := range r.turns {
 		tool = append(tool, r.s.receive(sh.name, fmt.Sprintf("tool%d", i), end, sh.rows))
 		c := r.s.client("read", sh.name, fmt.Sprintf("read%d", i))
 		c.End = end
 		read = append(read, c.run(r.b))
-		ours = append(ours, r.follow(sh, i, zones[i], name))
+		if older != "" {
+			base = append(base, r.follow(sh, fmt.Sprintf("base%d", i), name, older))
+		}
+		ours = append(ours, r.follow(sh, fmt.Sprintf("mirror%d", i), name, ""))
 	}
 	r.s.dropSlots()
-	line := row{name: name + " " + sh.name, unit: "pg_recvlogical", ours: ours, raw: tool, read: read, gateCPU: 5, goalCPU: 3, gateShare: 0.6, goalShare: 0.85}
+	line := row{name: name + " " + sh.name, unit: "pg_recvlogical", ours: ours, raw: tool, read: read, base: base, gateCPU: 5, goalCPU: 3, gateShare: 0.6, goalShare: 0.85}
 	if perTransaction == 1 {
 		line.unit, line.raw, line.gateShare, line.goalShare = "our reader alone", read, 1.0/2, 1/1.3
 	}
 	r.table.add(line)
 }
 
-func (r *runner) follow(sh shape, i int, zone, name string) usage {
-	c := r.s.client("follow", sh.name, fmt.Sprintf("mirror%d", i))
-	c.Dir, c.Freshness, c.Rows, c.Profile = zone, 250*time.Millisecond, int64(sh.rows), r.profile(name+"-"+sh.name)
+// prepare makes a slot and the zone that it feeds.
+func (r *runner) prepare(sh shape, slot string) {
+	r.slots[slot] = r.zone()
+	c := r.s.client("prepare", sh.name, slot)
+	c.Dir = r.slots[slot]
+	c.run(r.b)
+}
+
+func (r *runner) follow(sh shape, slot, name, binary string) usage {
+	c := r.s.client("follow", sh.name, slot)
+	c.Dir, c.Freshness, c.Rows, c.Binary = r.slots[slot], 250*time.Millisecond, int64(sh.rows), binary
+	if binary == "" {
+		c.Profile = r.profile(name + "-" + sh.name)
+	}
 	u := c.run(r.b)
 	if u.Rows != int64(sh.rows) {
 		r.b.Fatalf("%s of %s: %d rows were published, want %d", name, sh.name, u.Rows, sh.rows)

@@ -44,6 +44,7 @@ type role struct {
 	Rows      int64        // follow: until so many are durable
 	End       postgres.LSN // read: until here
 	Profile   string       // a file for the CPU profile, or ""
+	Binary    string       // plays it; "": this one
 }
 
 func (r role) source() postgres.Endpoint {
@@ -97,9 +98,11 @@ func (r role) run(b *testing.B) usage {
 }
 
 func (r role) start(b *testing.B) (u usage, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return u, err
+	self := r.Binary
+	if self == "" {
+		if self, err = os.Executable(); err != nil {
+			return u, err
+		}
 	}
 	text, err := json.Marshal(r)
 	if err != nil {

@@ -22,6 +22,7 @@ type row struct {
 	name, unit           string
 	ours, raw            []usage
 	read                 []usage // our reader alone, of a stream
+	base                 []usage // an older build of ours, if there is one
 	gateCPU, goalCPU     float64 // µs a row
 	gateShare, goalShare float64 // of the raw rate
 }
@@ -33,25 +34,25 @@ func (t *table) add(r row) {
 
 func (r row) line() string {
 	share := medianOf(r.ours, usage.perSecond) / medianOf(r.raw, usage.perSecond)
-	return fmt.Sprintf("%s\t%.2f\t%.1f\t%.1f\t%.0fk\t%.2f\t%.2f\t%.2f\t%s\t%.3f\t%.0f\t%s", r.name,
+	return fmt.Sprintf("%s\t%.2f\t%.1f\t%.1f\t%.0fk\t%.2f\t%.2f\t%.2f\t%s\t%.3f\t%.0f\t%s\t%s", r.name,
 		medianOf(r.ours, usage.perRow), r.gateCPU, r.goalCPU, medianOf(r.ours, usage.perSecond)/1e3,
 		share, r.gateShare, r.goalShare, r.unit,
 		medianOf(r.ours, func(u usage) float64 { return float64(u.Mallocs) / float64(u.Rows) }),
-		medianOf(r.ours, func(u usage) float64 { return float64(u.Peak) / (1 << 20) }), r.reader())
+		medianOf(r.ours, func(u usage) float64 { return float64(u.Peak) / (1 << 20) }), cpu(r.read), cpu(r.base))
 }
 
-// reader is what reading and parsing alone takes of the CPU time.
-func (r row) reader() string {
-	if r.read == nil {
+// cpu is the CPU time a row, if it was measured.
+func cpu(u []usage) string {
+	if u == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f", medianOf(r.read, usage.perRow))
+	return fmt.Sprintf("%.2f", medianOf(u, usage.perRow))
 }
 
 func (t *table) print(b *testing.B) {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nmedians of turns\tCPU µs/row\tgate\tgoal\trows/s\tshare\tgate\tgoal\tof\tallocs/row\tpeak MiB\treader alone, µs")
+	fmt.Fprintln(w, "\nmedians of turns\tCPU µs/row\tgate\tgoal\trows/s\tshare\tgate\tgoal\tof\tallocs/row\tpeak MiB\treader alone, µs\tBENCH_BASE, µs")
 	for _, r := range t.rows {
 		fmt.Fprintln(w, r.line())
 		b.ReportMetric(medianOf(r.ours, usage.perRow), strings.NewReplacer(" ", "-", ",", "").Replace(r.name)+"-µs/row")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
@@ -46,8 +47,8 @@ type Staged struct {
 // Upload encodes b and uploads it under a name that Fabric ignores, and checks
 // that all of it arrived. It blocks until the file is durable.
 func (w *Writer) Upload(ctx context.Context, b *batch.Batch, m Meta) (Staged, error) {
-	var buf bytes.Buffer
-	if err := parquet.Write(&buf, b, m.Footer()); err != nil {
+	buf := uploads.take()
+	if err := parquet.Write(buf, b, m.Footer()); err != nil {
 		return Staged{}, fmt.Errorf("encode: %w", err)
 	}
 	s := Staged{Name: stagedName(), Size: int64(buf.Len()), Rows: int64(b.Rows())}
@@ -62,7 +63,44 @@ func (w *Writer) Upload(ctx context.Context, b *batch.Batch, m Meta) (Staged, er
 	if got.Size != s.Size {
 		return Staged{}, fmt.Errorf("check %s: %d bytes arrived of %d", name, got.Size, s.Size)
 	}
+	uploads.give(buf) // not after a fault: a client may still be sending from it
 	return s, nil
+}
+
+// uploads keeps the buffers of files that have arrived: a new one for each file
+// would be most of what a mirror allocates.
+var uploads = buffers{most: 4, large: 64 << 20}
+
+// buffers is a list of free buffers. Unlike a sync.Pool it is not emptied while
+// files are far between.
+type buffers struct {
+	most  int // that are kept
+	large int // bytes; one with more isn't kept
+
+	mu   sync.Mutex
+	free []*bytes.Buffer
+}
+
+// take gives the buffer that came back last, or a new one.
+func (l *buffers) take() *bytes.Buffer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.free) - 1
+	if n < 0 {
+		return new(bytes.Buffer)
+	}
+	b := l.free[n]
+	l.free = l.free[:n]
+	b.Reset()
+	return b
+}
+
+func (l *buffers) give(b *bytes.Buffer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.free) < l.most && b.Cap() <= l.large {
+		l.free = append(l.free, b)
+	}
 }
 
 func stagedName() string {

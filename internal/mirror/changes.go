@@ -38,6 +38,21 @@ func newChanges(t *table) *changes {
 	return &changes{t: t, shape: t.shape, rows: batch.New(t.shape.schema, !t.keyless())}
 }
 
+// again empties changes that are published, for the next ones of the table. What
+// they hold is kept: it is as much as was needed a moment ago.
+func (c *changes) again() *changes {
+	rows, dead, index, key := c.rows, c.dead[:0], c.index, c.key
+	rows.Truncate(0)
+	index.reset()
+	*c = changes{t: c.t, shape: c.shape, rows: rows, dead: dead, index: index, key: key}
+	return c
+}
+
+// capacity is about the memory that the changes hold, used or not.
+func (c *changes) capacity() int {
+	return c.rows.Capacity() + cap(c.dead) + 8*cap(c.index.slots)
+}
+
 // apply takes one Insert, Update or Delete.
 //
 // A table without a key takes inserts alone, without a marker. They can't double:

@@ -13,18 +13,19 @@ import (
 // finish is the rows of the file: one a key, and with every value. Rows that
 // needed values from the table come last; filled is how many.
 func (c *changes) finish(ctx context.Context, xid uint32) (b *batch.Batch, filled int64, err error) {
+	sent := c.rows.Whole()
+	if sent && c.alive == c.rows.Rows() {
+		return c.rows, 0, nil
+	}
 	var whole, lacking []int32
 	for i, dead := range c.dead {
 		switch {
 		case dead:
-		case c.rows.HasUnchanged(i):
+		case !sent && c.rows.HasUnchanged(i):
 			lacking = append(lacking, int32(i))
 		default:
 			whole = append(whole, int32(i))
 		}
-	}
-	if len(whole) == c.rows.Rows() {
-		return c.rows, 0, nil
 	}
 	b = c.rows.Select(whole)
 	if len(lacking) > 0 {

@@ -18,7 +18,7 @@ func (r *reader) flushAll(ctx context.Context) error {
 			if err := r.flush(ctx, p); err != nil {
 				return err
 			}
-			r.done <- struct{}{}
+			r.done <- p
 			r.alarm.ring()
 		case <-ctx.Done():
 			return ctx.Err()

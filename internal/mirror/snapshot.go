@@ -199,6 +199,7 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) error {
 		}
 	}
 	defer drop()
+	var in room
 	for k := range queue {
 		if r == nil || c.snapshot == "" {
 			drop()
@@ -207,7 +208,7 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) error {
 				return err
 			}
 		}
-		err := c.copyChunk(ctx, r, k)
+		err := c.copyChunk(ctx, r, k, &in)
 		switch {
 		case err == nil:
 			continue
@@ -242,19 +243,18 @@ func (c *copying) again(t *table) {
 // copyChunk publishes the rows of a chunk, in one file or, if they are too many
 // bytes, in several; only the last one finishes the chunk. An empty chunk gets
 // no file.
-func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k chunk) error {
+func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k chunk, in *room) error {
 	t := k.t
 	if t.phase() != phaseSnapshot {
 		return nil
 	}
-	dec, err := t.src.LeafDecoder(k.part.src) // a decoder serves one goroutine
-	if err != nil {
+	if err := in.enter(k, c.snapshot == "" && !t.keyless()); err != nil {
 		return err
 	}
-	b := batch.New(t.schema, c.snapshot == "" && !t.keyless())
+	b := in.rows
 	rows := int64(0)
 	r.BatchBytes = c.limit
-	err = c.read(ctx, r, k, dec, b, func(b *batch.Batch) error {
+	err := c.read(ctx, r, k, in.dec, b, func(b *batch.Batch) error {
 		rows += int64(b.Rows())
 		err := c.publish(ctx, t, b, nil)
 		b.Truncate(0)
@@ -272,6 +272,30 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 		return t.change(ctx, finish)
 	}
 	return c.publish(ctx, t, b, finish)
+}
+
+// room is what a worker reads chunks into: it is used again while the chunks are
+// of one table.
+type room struct {
+	part *part
+	dec  *postgres.Decoder // a decoder serves one goroutine
+	rows *batch.Batch
+}
+
+// enter makes the room one for a chunk, and empties it.
+func (in *room) enter(k chunk, marked bool) (err error) {
+	if in.part != k.part {
+		in.part = nil
+		if in.dec, err = k.t.src.LeafDecoder(k.part.src); err != nil {
+			return err
+		}
+		in.part = k.part
+	}
+	if in.rows == nil || in.rows.Schema != k.t.schema || (in.rows.Marker != nil) != marked {
+		in.rows = batch.New(k.t.schema, marked)
+	}
+	in.rows.Truncate(0)
+	return nil
 }
 
 // lockTries bounds the wait for a table that somebody holds locked; a try waits

@@ -24,9 +24,10 @@ type reader struct {
 	tx      transaction
 	waiting *pending
 	work    chan *pending // to the flusher
-	done    chan struct{} // from it, once a pending is durable and confirmed
+	done    chan *pending // from it, once a pending is durable and confirmed
 	busy    bool          // the flusher has one
 	given   landing.LSN   // the end of what the flusher was given last
+	spares  []*table      // with changes that may be filled again
 
 	hold  bool // tables are being joined: the slot has to keep what they will need
 	alarm alarm
@@ -72,7 +73,7 @@ func (m *mirror) stream(ctx context.Context, hold bool) error {
 		return err
 	}
 	m.emit(Event{Kind: Streaming, LSN: m.state.value.Acked})
-	r := &reader{m: m, stream: s, hold: hold, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, waiting: &pending{}, work: make(chan *pending), done: make(chan struct{}, 1)}
+	r := &reader{m: m, stream: s, hold: hold, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, waiting: &pending{}, work: make(chan *pending), done: make(chan *pending, 1)}
 	g, gctx := errgroup.WithContext(ctx)
 	r.alarm.parent = gctx
 	g.Go(func() error { return r.read(gctx) })
@@ -244,10 +245,41 @@ func (r *reader) changes(t *table) *changes {
 		if r.waiting.empty() {
 			r.begin(r.m.cfg.Freshness)
 		}
-		t.changes = newChanges(t)
+		t.changes = r.emptyChanges(t)
 		r.waiting.tables = append(r.waiting.tables, t)
 	}
 	return t.changes
+}
+
+// emptyChanges are the ones that the table had before the last, if it is still
+// as it was then.
+func (r *reader) emptyChanges(t *table) *changes {
+	c := t.spare
+	t.spare = nil
+	if c == nil || c.shape != t.shape {
+		return newChanges(t)
+	}
+	return c.again()
+}
+
+// published takes back what the flusher has done with. Each table keeps its
+// changes to be filled again; together they may hold as much as may wait, so that
+// a table that had many once doesn't keep their room for ever.
+func (r *reader) published(p *pending) {
+	r.busy = false
+	for _, t := range r.spares {
+		t.spare = nil
+	}
+	r.spares = r.spares[:0]
+	held := 0
+	for _, c := range p.files {
+		held += c.capacity()
+		if held > r.limit*3/2 {
+			break
+		}
+		c.t.spare = c
+		r.spares = append(r.spares, c.t)
+	}
 }
 
 // leave stops following a table; the flusher parks it or has it built anew.
@@ -313,8 +345,8 @@ func (r *reader) handOver(ctx context.Context) error {
 func (r *reader) force(ctx context.Context) error {
 	if r.busy {
 		select {
-		case <-r.done:
-			r.busy = false
+		case p := <-r.done:
+			r.published(p)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -324,8 +356,8 @@ func (r *reader) force(ctx context.Context) error {
 
 func (r *reader) poll() {
 	select {
-	case <-r.done:
-		r.busy = false
+	case p := <-r.done:
+		r.published(p)
 	default:
 	}
 }

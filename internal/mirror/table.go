@@ -38,6 +38,7 @@ type table struct {
 	seen     landing.LSN        // the transaction that n counts in
 	n        int64              // changes of this table in it so far
 	changes  *changes           // not yet taken by the flusher, or nil
+	spare    *changes           // published, to be filled again, or nil
 	followed bool               // its changes are taken
 	relation *pgoutput.Relation // how the stream described it last, if that differs from its shape
 }

@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -113,7 +114,7 @@ func (e Endpoint) config(settings []Setting) (*pgx.ConnConfig, error) {
 	cfg.Host, cfg.Port, cfg.Database, cfg.User, cfg.Password = e.Host, uint16(e.port()), e.Database, e.User, e.Password
 	cfg.TLSConfig, cfg.Fallbacks, cfg.ValidateConnect = tlsConfig, nil, nil
 	cfg.ConnectTimeout = 30 * time.Second
-	cfg.DialFunc = dialer().DialContext
+	cfg.DialFunc = dial
 	cfg.AfterConnect = afterConnect
 	cfg.RuntimeParams = map[string]string{"application_name": "pgmirror"}
 	if e.AppName != "" {
@@ -163,6 +164,26 @@ func dialer() *net.Dialer {
 		Control:         limitUnacknowledged,
 	}
 }
+
+// readBuffer is how much is read from the socket at once. The protocol's own
+// buffer is a sixteenth of it, and TLS reads a record in two steps.
+const readBuffer = 128 << 10
+
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := dialer().DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &bufferedConn{conn, bufio.NewReaderSize(conn, readBuffer)}, nil
+}
+
+// bufferedConn reads from its connection through a buffer.
+type bufferedConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 // afterConnect does what can't be asked for in the startup message. A server
 // that stores SQL_ASCII would refuse to send bytes that aren't UTF-8; it gives
