@@ -112,6 +112,8 @@ type File struct {
 	Add
 	Name string // where it lies below the table's folder
 	Rows int64  // rows in the file, those of its deletion vector included; -1 when the log doesn't tell
+
+	since int64 // when it got its deletion vector, or came, in ms since 1970; 0 when the log doesn't tell
 }
 
 // Live is the number of rows that are not deleted; -1 when the log doesn't tell.
@@ -203,7 +205,8 @@ func EncodePath(name string) string {
 	for i, p := range parts {
 		parts[i] = url.PathEscape(p)
 	}
-	return strings.Join(parts, "/")
+	// A colon in the first part would make what is before it a scheme.
+	return strings.ReplaceAll(strings.Join(parts, "/"), ":", "%3A")
 }
 
 func decodePath(p string) (string, error) {

@@ -41,6 +41,7 @@ const (
 	dvMagic       = 1681511377 // portable 64-bit roaring follows
 	dvMagicNative = 1681511376 // an older layout: bitmaps one after the other, their high words 0, 1, 2, …
 	dvMaxFile     = 1 << 30    // bytes; the offsets are 32-bit
+	dvMaxInline   = 256        // bytes of a vector that goes into the log: a file of its own costs more
 )
 
 // Deleted reads which rows of f are deleted; nil when none are.
@@ -156,20 +157,24 @@ func encodeVector(bm *roaring64.Bitmap) ([]byte, error) {
 	return w.Bytes(), nil
 }
 
-// Vectors gathers the deletion vectors of one commit in one file.
+// Vectors gathers the deletion vectors of one commit: small ones go into the log,
+// the others into one file.
 type Vectors struct {
 	id   uuid.UUID
 	body []byte
 }
 
-// Add puts a vector into the file and returns its descriptor.
+// Add takes a vector and returns its descriptor.
 func (v *Vectors) Add(bm *roaring64.Bitmap) (*DeletionVector, error) {
-	if v.body == nil {
-		v.id, v.body = uuid.New(), []byte{dvFileVersion}
-	}
 	data, err := encodeVector(bm)
 	if err != nil {
 		return nil, err
+	}
+	if len(data) <= dvMaxInline {
+		return &DeletionVector{StorageType: "i", PathOrInlineDv: encodeZ85(data), SizeInBytes: int32(len(data)), Cardinality: int64(bm.GetCardinality())}, nil
+	}
+	if v.body == nil {
+		v.id, v.body = uuid.New(), []byte{dvFileVersion}
 	}
 	if len(v.body)+len(data)+8 > dvMaxFile {
 		return nil, fmt.Errorf("deletion vectors of one commit take more than %d bytes", dvMaxFile)
@@ -182,8 +187,8 @@ func (v *Vectors) Add(bm *roaring64.Bitmap) (*DeletionVector, error) {
 		SizeInBytes: int32(len(data)), Cardinality: int64(bm.GetCardinality())}, nil
 }
 
-// Write writes the file, if there is a vector. It comes before the commit that
-// names it.
+// Write writes the file, if there is a vector for it. It comes before the commit
+// that names it.
 func (v *Vectors) Write(ctx context.Context, table store.Store) error {
 	if v.body == nil {
 		return nil

@@ -50,14 +50,20 @@ func TestVectorFileNames(t *testing.T) {
 func TestVectorsReadBackWhatWasWritten(t *testing.T) {
 	d := newTable(t)
 	d.create()
-	sets := []*roaring64.Bitmap{roaring64.BitmapOf(0), roaring64.BitmapOf(1, 5, 70000, 1<<32+7), roaring64.New()}
-	sets[2].AddRange(0, 300000)
+	sets := []*roaring64.Bitmap{roaring64.BitmapOf(0), roaring64.BitmapOf(1, 5, 70000, 1<<32+7), roaring64.New(), roaring64.New()}
+	for i := range uint64(300000) {
+		sets[2].Add(i * i)
+		sets[3].Add(3 * i)
+	}
 	var v Vectors
 	var files []File
-	for _, bm := range sets {
+	for i, bm := range sets {
 		dv, err := v.Add(bm)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if want := map[bool]string{true: "i", false: "u"}[i < 2]; dv.StorageType != want {
+			t.Errorf("vector %d: got storage type %s, want %s", i, dv.StorageType, want)
 		}
 		files = append(files, File{Name: "x", Rows: -1, Add: Add{DeletionVector: dv}})
 	}

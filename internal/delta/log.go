@@ -27,7 +27,7 @@ type state struct {
 	metadata *Metadata
 	info     *CommitInfo
 	files    map[string]*File   // by path: a path has at most one vector at a time
-	removes  map[string]*Remove // tombstones, by path and vector
+	removes  map[string]*Remove // tombstones that the vacuum needs, by path and vector
 	txns     map[string]*Txn
 
 	checkpoint int64 // the version from which on commits were replayed; -1 when there was none
@@ -41,18 +41,29 @@ func newState() *state {
 // order: a new vector is a remove and an add of one path.
 func (st *state) apply(actions []Action) error {
 	st.info = nil
+	now, added := int64(0), map[string]bool{}
+	for _, a := range actions {
+		switch {
+		case a.CommitInfo != nil:
+			st.info, now = a.CommitInfo, a.CommitInfo.Timestamp
+		case a.Add != nil:
+			added[a.Add.Path] = true
+		}
+	}
 	for _, a := range actions {
 		if r := a.Remove; r != nil {
-			if f := st.files[r.Path]; f != nil && f.DeletionVector.id() == r.DeletionVector.id() {
+			f := st.files[r.Path]
+			if f != nil && f.DeletionVector.id() == r.DeletionVector.id() {
 				delete(st.files, r.Path)
+				if f.brief(r, added[r.Path]) {
+					continue
+				}
 			}
 			st.removes[r.Path+"\x00"+r.DeletionVector.id()] = r
 		}
 	}
 	for _, a := range actions {
 		switch {
-		case a.CommitInfo != nil:
-			st.info = a.CommitInfo
 		case a.Protocol != nil:
 			st.protocol = a.Protocol
 		case a.Metadata != nil:
@@ -60,18 +71,46 @@ func (st *state) apply(actions []Action) error {
 		case a.Txn != nil:
 			st.txns[a.Txn.AppID] = a.Txn
 		case a.Add != nil:
-			if old := st.files[a.Add.Path]; old != nil && old.DeletionVector.id() != a.Add.DeletionVector.id() {
-				return fmt.Errorf("file %s is added with another deletion vector, and not removed", a.Add.Path)
-			}
-			f, err := newFile(a.Add)
-			if err != nil {
+			if err := st.add(a.Add, now); err != nil {
 				return err
 			}
-			st.files[a.Add.Path] = f
-			delete(st.removes, a.Add.Path+"\x00"+a.Add.DeletionVector.id())
 		}
 	}
 	return nil
+}
+
+func (st *state) add(a *Add, now int64) error {
+	f, err := newFile(a)
+	if err != nil {
+		return err
+	}
+	f.since = now
+	if old := st.files[a.Path]; old != nil {
+		if old.DeletionVector.id() != a.DeletionVector.id() {
+			return fmt.Errorf("file %s is added with another deletion vector, and not removed", a.Path)
+		}
+		f.since = old.since
+	}
+	st.files[a.Path] = f
+	delete(st.removes, a.Path+"\x00"+a.DeletionVector.id())
+	return nil
+}
+
+// briefly is how short a life leaves no tombstone. A table that changes every
+// second would gather millions of them within its retention, and write them into
+// every checkpoint, for files that the vacuum leaves alone as they are young: a
+// tombstone holds such a file for at most this much longer, which Vacuum adds.
+const briefly = time.Minute
+
+// brief reports whether the vacuum needs no tombstone of f, which r removes:
+// what f consists of goes on (its path is added again), or is not older than
+// briefly.
+func (f *File) brief(r *Remove, again bool) bool {
+	young := func(since int64) bool {
+		return since > 0 && since <= r.DeletionTimestamp && r.DeletionTimestamp-since < briefly.Milliseconds()
+	}
+	vector := f.DeletionVector == nil || f.DeletionVector.StorageType == "i" || young(f.since)
+	return vector && (again || young(f.ModificationTime) && young(f.since))
 }
 
 // listing is what a log's folder holds.

@@ -33,7 +33,7 @@ func (s *Snapshot) Vacuum(ctx context.Context, now time.Time) (deleted int, err 
 	if err != nil {
 		return 0, err
 	}
-	before := now.Add(-max(retention, unknownFor))
+	before := now.Add(-max(retention+2*briefly, unknownFor)) // twice: clocks differ
 	for _, i := range list {
 		name := path.Base(i.Name)
 		if i.Dir || held[name] || !i.Modified.Before(before) || !vacuumed(name) {

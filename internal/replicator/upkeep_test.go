@@ -53,7 +53,9 @@ func TestUpkeepBesideCommits(t *testing.T) {
 			z.publish(true, nil, rows...)
 			m.apply(true, true, rows)
 		}
-		const files = 120
+		// So many files, and as many more as it takes until three compactions came
+		// between them; by copy on write few do, as most lose to a rewrite.
+		const files, most = 120, 1200
 		ctx, cancel := context.WithCancel(t.Context())
 		z.config.ScanInterval = time.Millisecond
 		z.config.Upkeep.Share, z.config.Upkeep.CheckpointEvery = 1, 7
@@ -63,7 +65,7 @@ func TestUpkeepBesideCommits(t *testing.T) {
 			switch {
 			case e.Err != nil:
 				t.Error(e.Err)
-			case e.Last == z.n && z.n == files:
+			case e.Last == z.n && z.n >= files && (z.config.CopyOnWrite || z.n == most || z.operations()["OPTIMIZE"] >= 3):
 				cancel()
 			case e.Last == z.n:
 				publish()
@@ -75,7 +77,7 @@ func TestUpkeepBesideCommits(t *testing.T) {
 		}
 		z.config.Events = nil
 		z.once() // to the end, and tidy
-		if n := z.operations(); n["OPTIMIZE"] < 3 {
+		if n := z.operations(); n["OPTIMIZE"] < 3 && !z.config.CopyOnWrite || n["OPTIMIZE"] == 0 {
 			t.Errorf("got %v, want several compactions", n)
 		}
 		h := history{zone: z, model: m, now: time.Now()}
@@ -94,7 +96,7 @@ func TestUpkeepBesideCommits(t *testing.T) {
 			}
 		}
 		if len(newest.Files) > 12 {
-			t.Errorf("%d files are left of %d", len(newest.Files), files)
+			t.Errorf("%d files are left of %d", len(newest.Files), z.n)
 		}
 	})
 }
