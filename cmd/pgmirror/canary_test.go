@@ -15,7 +15,7 @@ import (
 
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/emulator"
-	"github.com/pgmirror/pgmirror/internal/localpg"
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
 	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
@@ -77,12 +77,9 @@ func newCanaryWorld(t *testing.T) *canaryWorld {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	w := &canaryWorld{t: t, dir: dir}
 	w.emu, err = emulator.Start(t.Context(), emulator.Options{
-		Dir: filepath.Join(dir, "emulator"), NoSync: true, PGBin: os.Getenv("PGMIRROR_TEST_PGBIN"), ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
+		Dir: filepath.Join(dir, "emulator"), NoSync: true, PGBin: localpgtest.Servers(t)[0].Bin, ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
 		Native: nativeMirror(slog.New(slog.DiscardHandler), 20*time.Millisecond), Server: emulator.ServerOptions{AdminPassword: canaries["admin"]},
 	})
-	if errors.Is(err, localpg.ErrNotFound) {
-		t.Skip("no PostgreSQL binaries: ", err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}

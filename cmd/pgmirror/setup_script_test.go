@@ -1,38 +1,48 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	osexec "os/exec"
+	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/pgmirror/pgmirror/internal/azure"
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/emulator"
 	"github.com/pgmirror/pgmirror/internal/fabric"
 	"github.com/pgmirror/pgmirror/internal/localpg"
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
 	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 // TestSetupScripts runs testdata/setup/*.txtar: the stories of setting up a
-// mirror, each over an emulator of its own that runs in this process. A script
-// finds its environment in fabric.env.
+// mirror, each over an emulator of its own that runs in this process, with the
+// newest server here: from 16 on its administrator is no superuser. A script finds
+// its environment in fabric.env.
 func TestSetupScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers")
 	}
+	bin := localpgtest.Servers(t)[0].Bin
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/setup",
 		RequireExplicitExec: true,
-		Setup:               startWorld,
+		Setup:               func(env *testscript.Env) error { return startWorld(env, bin) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   exits,
 			"dba":     dba,
@@ -42,31 +52,33 @@ func TestSetupScripts(t *testing.T) {
 			"azure":   azureAct,
 			"plainpg": plainPostgres,
 			"within":  within,
+			"proxy":   proxy,
 		},
 	})
 }
 
-type worldKey struct{}
+type (
+	worldKey struct{}
+	binKey   struct{} // directory of initdb and postgres
+	proxyKey struct{} // hosts that a proxy was asked for
+)
 
 // startWorld starts the emulator of one script.
-func startWorld(env *testscript.Env) error {
+func startWorld(env *testscript.Env, bin string) error {
 	dir, err := os.MkdirTemp("", "pgmirror-story-") // a server that root starts runs as another user, who must get to it
 	if err != nil {
 		return err
 	}
 	env.Defer(func() { os.RemoveAll(dir) })
 	e, err := emulator.Start(context.Background(), emulator.Options{
-		Dir: dir, NoSync: true, PGBin: os.Getenv("PGMIRROR_TEST_PGBIN"), ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
+		Dir: dir, NoSync: true, PGBin: bin, ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
 		Native: nativeMirror(slog.New(slog.DiscardHandler), 20*time.Millisecond),
 	})
-	if errors.Is(err, localpg.ErrNotFound) {
-		env.T().Skip("no PostgreSQL binaries: ", err)
-	}
 	if err != nil {
 		return err
 	}
 	env.Defer(func() { e.Close() })
-	env.Values[worldKey{}] = e
+	env.Values[worldKey{}], env.Values[binKey{}], env.Values[proxyKey{}] = e, bin, &sync.Map{}
 	return os.WriteFile(filepath.Join(env.WorkDir, "fabric.env"), []byte(envText(e.Env())), 0o600)
 }
 
@@ -165,7 +177,9 @@ func clientsOf(ts *testscript.TestScript) (*setup.Clients, *config.Config) {
 // fabricAct does what a person does in the portal: `fabric connect NAME` makes a
 // connection and writes its id to connection.id, `fabric disconnect` deletes all,
 // `fabric stop NAME` stops a mirror, `fabric mirror NAME` makes one as the old
-// script did.
+// script did. `fabric gateway NAME` makes a virtual network data gateway, and
+// `fabric vault NAME` a connection to the vault: GATEWAY and VAULT hold their ids.
+// `fabric test NAME` signs in with a connection as Fabric does.
 func fabricAct(ts *testscript.TestScript, neg bool, args []string) {
 	ctx := context.Background()
 	c, cfg := clientsOf(ts)
@@ -200,13 +214,40 @@ func fabricAct(ts *testscript.TestScript, neg bool, args []string) {
 			Target: fabric.Target{DefaultSchema: "public", Format: "Delta"},
 		})
 		ts.Check(err)
+	case "gateway":
+		w, err := c.Fabric.Workspace(ctx, cfg.Workspace)
+		ts.Check(err)
+		ts.Setenv("GATEWAY", post(ts, cfg.Endpoints.Fabric+"/v1/gateways", cfg.Tokens.Fabric, map[string]any{
+			"type": "VirtualNetwork", "displayName": args[1], "capacityId": w.CapacityID, "inactivityMinutesBeforeSleep": 30, "numberOfMemberGateways": 1,
+			"virtualNetworkAzureResource": map[string]any{"subscriptionId": "s", "resourceGroupName": "g", "virtualNetworkName": "n", "subnetName": "default"},
+		}))
+	case "vault":
+		id, err := azure.FindVault(ctx, strings.Split(cfg.Server.ID, "/")[2], cfg.Vault, armOptions(ts, c, cfg))
+		ts.Check(err)
+		ts.Setenv("VAULT", post(ts, cfg.Endpoints.Fabric+"/v1/connections", cfg.Tokens.Fabric, map[string]any{
+			"connectivityType": "ShareableCloud", "displayName": args[1], "privacyLevel": "None",
+			"connectionDetails": map[string]any{"type": "AzureKeyVault", "creationMethod": "AzureKeyVault.Actions",
+				"parameters": []any{map[string]any{"name": "accountName", "dataType": "Text", "value": path.Base(id)}}},
+			"credentialDetails": map[string]any{"credentials": map[string]any{"credentialType": "ServicePrincipal",
+				"tenantId": "t", "servicePrincipalClientId": "c", "servicePrincipalSecret": "s"}},
+		}))
+	case "test":
+		for _, x := range connections {
+			if x.Name == args[1] {
+				ts.Check(c.Fabric.TestConnection(ctx, x.ID))
+				return
+			}
+		}
+		ts.Fatalf("fabric: no connection %q", args[1])
 	default:
 		ts.Fatalf("fabric: what is %q?", args[0])
 	}
 }
 
 // azureAct changes the server as somebody else would: `azure set NAME VALUE`,
-// `azure secret NAME VALUE`, `azure restart`, `azure identity`.
+// `azure secret NAME VALUE`, `azure restart`, `azure identity`; `azure private`
+// takes its public access away, `azure signin` puts a managed identity into the
+// environment.
 func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 	ctx := context.Background()
 	c, cfg := clientsOf(ts)
@@ -224,9 +265,64 @@ func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 		i, err = c.Server.Get(ctx)
 		ts.Check(err)
 		ts.Check(c.Fabric.AddWorkspaceRole(ctx, cfg.Workspace, fabric.RoleAssignment{PrincipalID: i.PrincipalID, PrincipalType: "ServicePrincipal", Role: "Contributor"}))
+	case "private":
+		g, err := azure.NewGate(cfg.Server.ID, armOptions(ts, c, cfg))
+		ts.Check(err)
+		ts.Check(g.Patch(ctx, []byte(`{"properties":{"network":{"publicNetworkAccess":"Disabled"}}}`)))
+	case "signin":
+		for _, kv := range worldOf(ts).Env() {
+			if strings.HasPrefix(kv.Key, "IDENTITY_") {
+				ts.Setenv(kv.Key, kv.Value)
+			}
+		}
 	default:
 		ts.Fatalf("azure: what is %q?", args[0])
 	}
+}
+
+func armOptions(ts *testscript.TestScript, c *setup.Clients, cfg *config.Config) azure.Options {
+	cred, err := azure.Token(cfg.Tokens.ARM, cfg.Endpoints.ARM)
+	ts.Check(err)
+	return azure.Options{Endpoint: cfg.Endpoints.ARM, Credential: cred, HTTP: c.HTTP}
+}
+
+// post makes a thing and returns its id.
+func post(ts *testscript.TestScript, url, token string, body any) string {
+	text, err := json.Marshal(body)
+	ts.Check(err)
+	q, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(text))
+	ts.Check(err)
+	q.Header.Set("Authorization", "Bearer "+token)
+	q.Header.Set("Content-Type", "application/json")
+	c, _ := clientsOf(ts)
+	resp, err := c.HTTP.Do(q)
+	ts.Check(err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	var made struct{ ID string }
+	if err := json.Unmarshal(answer, &made); err != nil || resp.StatusCode != http.StatusCreated || made.ID == "" {
+		ts.Fatalf("POST %s: %s: %s", url, resp.Status, answer)
+	}
+	return made.ID
+}
+
+// proxy is an HTTP proxy that leads nowhere, in HTTPS_PROXY; `proxy HOST` wants to
+// have been asked for that host.
+func proxy(ts *testscript.TestScript, neg bool, args []string) {
+	asked := ts.Value(proxyKey{}).(*sync.Map)
+	if len(args) == 1 {
+		if _, ok := asked.Load(args[0]); !ok {
+			ts.Fatalf("the proxy wasn't asked for %s", args[0])
+		}
+		return
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		asked.Store(q.Host, true)
+		http.Error(w, "no way", http.StatusBadGateway)
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv("HTTPS_PROXY", s.URL)
 }
 
 // plainPostgres starts a PostgreSQL that is nobody's service, and names it in
@@ -234,7 +330,7 @@ func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 func plainPostgres(ts *testscript.TestScript, neg bool, args []string) {
 	dir, err := os.MkdirTemp("", "pgmirror-plain-")
 	ts.Check(err)
-	c, err := localpg.Start(context.Background(), localpg.Options{Dir: dir, Bin: os.Getenv("PGMIRROR_TEST_PGBIN"), Password: "plain", Settings: map[string]string{"wal_level": args[0], "fsync": "off"}})
+	c, err := localpg.Start(context.Background(), localpg.Options{Dir: dir, Bin: ts.Value(binKey{}).(string), Password: "plain", Settings: map[string]string{"wal_level": args[0], "fsync": "off"}})
 	ts.Check(err)
 	ts.Defer(func() {
 		c.Stop(context.Background())

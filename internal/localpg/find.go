@@ -43,9 +43,9 @@ func Find(major string) (bin string, version int, err error) {
 	return "", 0, notFound(major, all)
 }
 
-// Installed lists the servers found where BinEnv says, in PATH and where
-// packages put them, the newest first and one a version.
-func Installed() []Install { return installed(candidates()) }
+// Installed lists the servers found in more directories, where BinEnv says, in PATH
+// and where packages put them, the newest first and one a version.
+func Installed(more ...string) []Install { return installed(append(more, candidates()...)) }
 
 func installed(dirs []string) []Install {
 	var all []Install

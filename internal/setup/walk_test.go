@@ -4,8 +4,42 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
 	"github.com/pgmirror/pgmirror/internal/setup"
 )
+
+// TestNonSuperuser is skipped, by name, where every server here is older than
+// 16: there the administrator has to be a superuser, and no test of this package
+// proves what an ordinary one may do.
+func TestNonSuperuser(t *testing.T) {
+	t.Parallel()
+	if in := localpgtest.Servers(t)[0]; in.Version < 16 {
+		t.Skipf("the newest PostgreSQL here is %d: make postgres-17", in.Version)
+	}
+	w := newWorld(t)
+	if got := w.rows(t, "SELECT rolsuper::text FROM pg_roles WHERE rolname = 'pgadmin'"); len(got) != 1 || got[0] != "false" {
+		t.Errorf("pgadmin is a superuser: got %v, want false", got)
+	}
+}
+
+// TestOldestServer walks both modes on the oldest server here; all other tests of
+// this package run on the newest.
+func TestOldestServer(t *testing.T) {
+	t.Parallel()
+	all := localpgtest.Servers(t)
+	if len(all) == 1 {
+		t.Skip("there is one PostgreSQL only: make postgres-17")
+	}
+	w := newWorldOn(t, all[len(all)-1])
+	for _, file := range []string{nativeFile, openFile + "allow: [restart]\n"} {
+		cfg := w.config(t, file)
+		mustApply(t, cfg)
+		clean(t, plan(t, cfg))
+		if again := mustApply(t, cfg); len(again) != 0 {
+			t.Errorf("the second apply wrote %q", again)
+		}
+	}
+}
 
 func TestNativeWalk(t *testing.T) {
 	t.Parallel()

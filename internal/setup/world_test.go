@@ -46,7 +46,14 @@ INSERT INTO events VALUES (1, '{"a": 1}');
 INSERT INTO log VALUES (now(), 'hello');
 RESET ROLE`
 
+// newWorld is a world on the newest server here: from 16 on its administrator is
+// no superuser, as on Azure.
 func newWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorldOn(t, localpgtest.Servers(t)[0])
+}
+
+func newWorldOn(t *testing.T, in localpg.Install) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "setup-") // the server's user can't enter t.TempDir's parents
 	if err != nil {
@@ -54,12 +61,9 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	e, err := emulator.Start(t.Context(), emulator.Options{
-		Dir: dir, NoSync: true, PGBin: os.Getenv("PGMIRROR_TEST_PGBIN"), ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
+		Dir: dir, NoSync: true, PGBin: in.Bin, ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
 		Native: native,
 	})
-	if errors.Is(err, localpg.ErrNotFound) {
-		t.Skip("no PostgreSQL binaries: ", err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
