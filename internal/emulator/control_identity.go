@@ -11,6 +11,9 @@ import (
 // audiences are those that the managed identity gets tokens for.
 var audiences = []string{audienceFabric, audienceARM, audienceVault, audienceStorage}
 
+// classicARM is ARM's older name, which Azure's SDKs still ask for.
+const classicARM = "https://management.core.windows.net"
+
 // identityLife is how long such a token is good.
 const identityLife = 24 * time.Hour
 
@@ -23,6 +26,9 @@ func (k *control) identityToken(c *call) (reply, error) {
 	}
 	q := c.URL.Query()
 	resource := strings.TrimSuffix(q.Get("resource"), "/")
+	if resource == classicARM {
+		resource = audienceARM
+	}
 	switch {
 	case q.Get("api-version") == "":
 		return reply{}, invalidControl("api-version is required; it is 2019-08-01")

@@ -45,7 +45,15 @@ func (s connectionStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		}
 		return Finding{}, err
 	}
-	return Finding{Action: Create, Reason: "ConnectionMissing", Have: "none", Want: s.Config.ConnectionName(f.Host), After: f.waitsFor("role-secret", "role", "grants")}, nil
+	return Finding{Action: Create, Reason: "ConnectionMissing", Have: "none", Want: s.Config.ConnectionName(f.Host), After: f.waitsFor("role-secret", "role", "grants"), Notes: s.private(f)}, nil
+}
+
+// private foretells what Fabric can't reach.
+func (s connectionStep) private(f *Facts) []Note {
+	if i := f.Server; i.Name == "" || i.PublicAccess && !i.InVNet || s.Config.Connection.Gateway != "" {
+		return nil
+	}
+	return []Note{{"ServerPrivate", "", "the server has no public access: Fabric reaches it by a virtual network data gateway only (connection.gateway)"}}
 }
 
 func (s connectionStep) given(ctx context.Context, f *Facts, id string) (Finding, error) {
