@@ -48,6 +48,7 @@ docs/emulator.md tells of them, and of what is emulated and what is not.`,
 	f.StringVar(&o.fault, "fault", "", "a file of faults that are in force from the start")
 	f.DurationVar(&o.ScanInterval, "scan-interval", time.Second, "how often the replicators look at their landing zones")
 	f.DurationVar(&o.ProvisionDelay, "provision-delay", 0, "how long a new mirrored database is Initializing")
+	f.DurationVar(&o.StartDelay, "start-delay", 0, "how long a mirror that is started is Starting")
 	f.DurationVar(&o.ARMDelay, "arm-delay", 0, "how long a write to the server takes at least")
 	f.DurationVar(&o.OperationDelay, "operation-delay", 0, "how long a Fabric operation takes, with --long-running")
 	f.BoolVar(&o.LongRunning, "long-running", false, "Fabric answers 202 and an operation where it may")

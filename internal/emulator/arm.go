@@ -13,23 +13,18 @@ import (
 // arm is Azure Resource Manager as far as a mirror needs it: one flexible
 // server and one Key Vault in one resource group.
 type arm struct {
-	state  *stateFile
-	db     *cluster
-	limits armLimits
-	base   string // https://127.0.0.1:port
-	vault  string // the vault's own address
-	tasks  *tasks
-	log    *slog.Logger
-	now    func() time.Time
-	edge   func() // called when the server's mirroring parameters or identity changed
+	state *stateFile
+	db    *cluster
+	delay time.Duration // how long a write takes at least
+	base  string        // https://127.0.0.1:port
+	vault string        // the vault's own address
+	tasks *tasks
+	log   *slog.Logger
+	now   func() time.Time
+	edge  func() // called when the server's mirroring parameters or identity changed
 
 	writing sync.Mutex // held while a write to the server is under way
 	service *service
-}
-
-// armLimits is how long an asynchronous operation takes at least.
-type armLimits struct {
-	delay time.Duration
 }
 
 const (

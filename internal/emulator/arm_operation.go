@@ -42,9 +42,10 @@ func (a *arm) begin(c *call, status, resource string, work func(ctx context.Cont
 		a.writing.Unlock()
 		return reply{}, err
 	}
+	over := a.now().Add(a.delay)
 	started := a.tasks.run(func(ctx context.Context) {
 		defer a.writing.Unlock()
-		err := wait(ctx, a.limits.delay)
+		err := await(ctx, a.now, over)
 		if failed := operationFault(c.Context()); err == nil && failed != nil {
 			err = failed
 		}

@@ -93,7 +93,7 @@ func (p *serverPatch) checkIdentity(s *serverState) *fault {
 
 func onOff(v string) bool { return v == "Enabled" || v == "Disabled" }
 
-func or(v *string, otherwise string) string {
+func or[T any](v *T, otherwise T) T {
 	if v == nil {
 		return otherwise
 	}

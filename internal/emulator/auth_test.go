@@ -55,4 +55,5 @@ func TestTokensAreForOneAudience(t *testing.T) {
 	if got := a.header.Get("WWW-Authenticate"); !strings.Contains(got, `resource="https://vault.azure.net"`) || strings.Count(got, "/") < 5 {
 		t.Errorf("challenge: got %q, want the vault's resource and a tenant", got)
 	}
+	book.Proved("vault.challenge")
 }

@@ -28,6 +28,12 @@ func (w *world) tenant(t *testing.T, body string) {
 	w.control(t, "PATCH", "/tenant", body).want(t, 200, "")
 }
 
+// advance puts the emulated clock forward.
+func (w *world) advance(t *testing.T, d time.Duration) {
+	t.Helper()
+	w.control(t, "POST", "/clock", map[string]any{"advance": d.String()}).want(t, 200, "")
+}
+
 // endpoints is one harmless request to each service.
 func (w *world) endpoints() map[string]string {
 	return map[string]string{

@@ -42,6 +42,7 @@ type Options struct {
 
 	ScanInterval   time.Duration // of the replicators; 0 is 1 s, Fabric's own is 15 to 20 s
 	ProvisionDelay time.Duration // how long a new mirrored database is Initializing; Fabric's own is a minute
+	StartDelay     time.Duration // how long a mirror is Starting; Fabric's own is up to half a minute
 	ARMDelay       time.Duration // how long a write to the server takes at least
 	OperationDelay time.Duration // how long a Fabric operation takes, with LongRunning
 	LongRunning    bool          // Fabric answers 202 where it may

@@ -65,11 +65,8 @@ func (f *fabric) routes() {
 	on("POST", workspacePath+"/unassignFromCapacity", f.unassignFromCapacity)
 	on("POST", workspacePath+"/provisionIdentity", f.provisionIdentity)
 	on("POST", workspacePath+"/deprovisionIdentity", f.deprovisionIdentity)
-	on("GET", workspacePath+"/roleAssignments", f.listRoles)
-	on("POST", workspacePath+"/roleAssignments", f.addRole)
-	on("GET", workspacePath+"/roleAssignments/{role}", f.getRole)
-	on("PATCH", workspacePath+"/roleAssignments/{role}", f.patchRole)
-	on("DELETE", workspacePath+"/roleAssignments/{role}", f.deleteRole)
+	f.roleRoutes(on, workspacePath, f.workspaceRoles())
+	on("GET", "/v1/capacities", f.listCapacities)
 
 	on("GET", "/v1/connections/supportedConnectionTypes", f.listConnectionTypes)
 	on("GET", "/v1/connections", f.listConnections)
@@ -78,11 +75,7 @@ func (f *fabric) routes() {
 	on("PATCH", connectionPath, f.patchConnection)
 	on("DELETE", connectionPath, f.deleteConnection)
 	on("POST", connectionPath+"/testConnection", f.testConnection)
-	on("GET", connectionPath+"/roleAssignments", f.listConnectionRoles)
-	on("POST", connectionPath+"/roleAssignments", f.addConnectionRole)
-	on("GET", connectionPath+"/roleAssignments/{role}", f.getConnectionRole)
-	on("PATCH", connectionPath+"/roleAssignments/{role}", f.patchConnectionRole)
-	on("DELETE", connectionPath+"/roleAssignments/{role}", f.deleteConnectionRole)
+	f.roleRoutes(on, connectionPath, f.connectionRoles())
 
 	on("GET", "/v1/gateways", f.listGateways)
 	on("POST", "/v1/gateways", f.createGateway)
@@ -90,6 +83,7 @@ func (f *fabric) routes() {
 	on("PATCH", gatewayPath, f.patchGateway)
 	on("DELETE", gatewayPath, f.deleteGateway)
 	on("POST", gatewayPath+"/checkStatus", f.gatewayStatus)
+	f.roleRoutes(on, gatewayPath, f.gatewayRoles())
 
 	on("GET", workspacePath+"/items", f.listItems)
 	on("POST", workspacePath+"/items", f.createItem)
@@ -200,7 +194,7 @@ func page[T any](f *fabric, c *call, list []T) (part []T, token, uri *string, er
 		next := base64.StdEncoding.EncodeToString([]byte(strconv.Itoa(to)))
 		q := c.URL.Query()
 		q.Set("continuationToken", next)
-		u := strings.TrimSuffix(f.base, "/v1") + c.URL.Path + "?" + q.Encode()
+		u := f.address(c) + "?" + q.Encode()
 		token, uri = &next, &u
 	}
 	return append([]T{}, list[from:to]...), token, uri, nil
@@ -214,6 +208,9 @@ func list[T any](f *fabric, c *call, key string, all []T) (reply, error) {
 	}
 	return reply{http.StatusOK, map[string]any{key: part, "continuationToken": token, "continuationUri": uri}}, nil
 }
+
+// address is where a call came to.
+func (f *fabric) address(c *call) string { return strings.TrimSuffix(f.base, "/v1") + c.URL.Path }
 
 // location tells where a thing that was just made can be read.
 func (f *fabric) location(c *call, format string, args ...any) {

@@ -60,6 +60,21 @@ func (s *state) connection(id string) (*connectionState, error) {
 	return nil, faultf(http.StatusNotFound, "EntityNotFound", "The requested connection '%s' was not found", id)
 }
 
+// connectionRoles are a connection's; its first owner is who made it.
+func (f *fabric) connectionRoles() roles {
+	return roles{
+		known: connectionRoles,
+		twice: faultf(http.StatusConflict, "EntityConflict", "The principal has a role on the connection already"),
+		of: func(s *state, c *call) (*[]roleAssignment, error) {
+			cn, err := s.connection(c.vars["connection"])
+			if err != nil {
+				return nil, err
+			}
+			return &cn.Roles, nil
+		},
+	}
+}
+
 func (f *fabric) deleteConnection(c *call) (reply, error) {
 	err := f.state.change(func(s *state) error {
 		if _, err := s.connection(c.vars["connection"]); err != nil {

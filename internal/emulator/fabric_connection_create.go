@@ -54,6 +54,9 @@ const (
 	gatewayConnection = "VirtualNetworkGateway"
 )
 
+// defaultPrivacy is of a connection that says nothing.
+const defaultPrivacy = "Organizational"
+
 var privacyLevels = []string{"None", "Private", "Organizational", "Public"}
 
 // createConnection makes a cloud connection after it signed in with it.
@@ -125,17 +128,15 @@ func (in *connectionInput) connection(id string) (*connectionState, *fault) {
 		return nil, invalidInput("gatewayId is required for a connection by a gateway, and for no other")
 	case in.Name == nil || *in.Name == "" || len(*in.Name) > 200:
 		return nil, invalidInput("displayName is required and has at most 200 characters")
-	case in.Privacy == nil:
-		return nil, invalidInput("privacyLevel is required")
-	case !slices.Contains(privacyLevels, *in.Privacy):
+	case !slices.Contains(privacyLevels, or(in.Privacy, defaultPrivacy)):
 		return nil, faultf(http.StatusBadRequest, "UnsupportedPrivacyLevelInput", "The PrivacyLevel input is not supported")
 	case in.Details == nil:
 		return nil, invalidConnection("connectionDetails is required")
 	case in.Credentials == nil:
 		return nil, invalidCredential("credentialDetails is required")
 	}
-	cn := &connectionState{ID: id, Name: *in.Name, Connectivity: in.Connectivity, Gateway: strings.ToLower(in.Gateway), Privacy: *in.Privacy}
-	cn.UserCode, cn.InGateway = in.UserCode != nil && *in.UserCode, in.InGateway != nil && *in.InGateway
+	cn := &connectionState{ID: id, Name: *in.Name, Connectivity: in.Connectivity, Gateway: strings.ToLower(in.Gateway), Privacy: or(in.Privacy, defaultPrivacy)}
+	cn.UserCode, cn.InGateway = or(in.UserCode, false), or(in.InGateway, false)
 	kind, e := in.Details.fill(cn)
 	if e != nil {
 		return nil, e
@@ -294,10 +295,7 @@ func (in *connectionInput) patch(cn *connectionState) *fault {
 	case in.Privacy != nil && !slices.Contains(privacyLevels, *in.Privacy):
 		return faultf(http.StatusBadRequest, "UnsupportedPrivacyLevelInput", "The PrivacyLevel input is not supported")
 	}
-	cn.Name, cn.Privacy = or(in.Name, cn.Name), or(in.Privacy, cn.Privacy)
-	if in.InGateway != nil {
-		cn.InGateway = *in.InGateway
-	}
+	cn.Name, cn.Privacy, cn.InGateway = or(in.Name, cn.Name), or(in.Privacy, cn.Privacy), or(in.InGateway, cn.InGateway)
 	if in.Credentials == nil {
 		return nil
 	}

@@ -122,4 +122,5 @@ func TestFirewallKeepsFabricOut(t *testing.T) {
 	w.write(t, "PATCH", "", `{"properties":{"network":{"publicNetworkAccess":"Disabled"}}}`)
 	body["displayName"] = "d"
 	w.fabric(t, "POST", "/connections", body).want(t, 400, "CreateGatewayConnectionFailed")
+	book.Proved("arm.firewall")
 }

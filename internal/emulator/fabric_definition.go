@@ -46,6 +46,7 @@ type mirroringTarget struct {
 	DefaultSchema string `json:"defaultSchema"`
 	Format        string `json:"format"`
 	Retention     *int   `json:"retentionInDays"`
+	ChangeFeed    *bool  `json:"enableDeltaChangeDataFeed"`
 }
 
 type mountedTable struct {

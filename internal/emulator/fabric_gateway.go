@@ -19,6 +19,13 @@ type gatewayState struct {
 	Members  *int           `json:"numberOfMemberGateways,omitempty"`
 	Least    *int           `json:"minMemberGatewayCount,omitempty"`
 	Most     *int           `json:"maxMemberGatewayCount,omitempty"`
+
+	Roles []roleAssignment `json:"roleAssignments,omitempty"` // kept, and not shown with the gateway
+}
+
+func (g gatewayState) shown() gatewayState {
+	g.Roles = nil
+	return g
 }
 
 type gatewayNetwork struct {
@@ -36,7 +43,7 @@ func (f *fabric) listGateways(c *call) (reply, error) {
 	all := []gatewayState{}
 	f.state.look(func(s *state) {
 		for _, g := range s.Gateways {
-			all = append(all, *g)
+			all = append(all, g.shown())
 		}
 	})
 	return list(f, c, "value", all)
@@ -44,7 +51,7 @@ func (f *fabric) listGateways(c *call) (reply, error) {
 
 func (f *fabric) getGateway(c *call) (reply, error) {
 	g, err := f.gateway(c.vars["gateway"])
-	return reply{http.StatusOK, g}, err
+	return reply{http.StatusOK, g.shown()}, err
 }
 
 // gateway returns a copy.
@@ -78,6 +85,7 @@ func (f *fabric) createGateway(c *call) (reply, error) {
 		if e := g.check(s); e != nil {
 			return e
 		}
+		g.Roles = []roleAssignment{{ID: s.User, Principal: s.User, PrincipalType: "User", Role: "Admin"}}
 		s.Gateways = append(s.Gateways, &g)
 		return nil
 	})
@@ -85,7 +93,22 @@ func (f *fabric) createGateway(c *call) (reply, error) {
 		return reply{}, err
 	}
 	f.location(c, "/gateways/%s", g.ID)
-	return reply{http.StatusCreated, g}, nil
+	return reply{http.StatusCreated, g.shown()}, nil
+}
+
+// gatewayRoles are a gateway's; its first administrator is who made it.
+func (f *fabric) gatewayRoles() roles {
+	return roles{
+		known: gatewayRoles,
+		twice: faultf(http.StatusConflict, "EntityConflict", "The principal has a role on the gateway already"),
+		of: func(s *state, c *call) (*[]roleAssignment, error) {
+			g, err := s.gateway(c.vars["gateway"])
+			if err != nil {
+				return nil, err
+			}
+			return &g.Roles, nil
+		},
+	}
 }
 
 func (g *gatewayState) check(s *state) *fault {
@@ -148,7 +171,7 @@ func (f *fabric) patchGateway(c *call) (reply, error) {
 		if e := next.check(s); e != nil {
 			return e
 		}
-		*g, body = next, next
+		*g, body = next, next.shown()
 		return nil
 	})
 	return reply{http.StatusOK, body}, err

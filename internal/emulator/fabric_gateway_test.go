@@ -72,6 +72,7 @@ func TestGatewayGoesRoundTheFirewall(t *testing.T) {
 	if test.body["status"] != "Offline" || !strings.Contains(string(test.raw), "GatewayContainer does not exist") {
 		t.Errorf("test without the gateway: got %s, want Offline", test.raw)
 	}
+	book.Proved("fabric.gateway")
 }
 
 func TestConnectionRoles(t *testing.T) {
@@ -133,4 +134,5 @@ func TestSDKWorkspaces(t *testing.T) {
 	}
 	w.fabric(t, "GET", path, nil).want(t, 404, "WorkspaceNotFound")
 	w.fabric(t, "DELETE", "/workspaces/"+w.env["FABRIC_WORKSPACE_ID"], nil).want(t, 403, "OperationNotAllowed")
+	book.Proved("fabric.capacity-assigned")
 }

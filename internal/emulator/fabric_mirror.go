@@ -3,6 +3,7 @@ package emulator
 import (
 	"encoding/json"
 	"net/http"
+	"time"
 )
 
 // mirrorInput is the body that makes a mirrored database, by the typed path or
@@ -139,6 +140,13 @@ func (f *fabric) mirrorBody(_ *state, it *itemState) map[string]any {
 func (it *itemState) parsed() (m mirroring) {
 	_ = json.Unmarshal(it.Definition, &m) // no definition: nothing is said
 	return m
+}
+
+// retention is how long what older versions of a table need stays; 0 when the
+// definition doesn't say.
+func (it *itemState) retention() time.Duration {
+	days := or(it.parsed().Properties.Target.TypeProperties.Retention, 0)
+	return time.Duration(days) * 24 * time.Hour
 }
 
 func (it *itemState) source() mirroringSource { return it.parsed().Properties.Source.TypeProperties }

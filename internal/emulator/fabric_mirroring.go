@@ -83,6 +83,8 @@ func (f *fabric) getMirroringStatus(c *call) (reply, error) {
 			status = "Initializing"
 		case it.Mirroring == "":
 			status = "Initialized"
+		case it.Mirroring == running && f.now().Before(it.Begins):
+			status = "Starting"
 		default:
 			status = it.Mirroring
 		}

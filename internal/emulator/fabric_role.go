@@ -6,32 +6,53 @@ import (
 )
 
 var (
-	workspaceRoles = []string{"Admin", "Member", "Contributor", "Viewer"}
-	principalTypes = []string{"User", "ServicePrincipal", "Group", "ServicePrincipalProfile", "EntireTenant"}
+	workspaceRoles  = []string{"Admin", "Member", "Contributor", "Viewer"}
+	connectionRoles = []string{"User", "UserWithReshare", "Owner"}
+	gatewayRoles    = []string{"Admin", "ConnectionCreatorWithResharing", "ConnectionCreator"}
+	principalTypes  = []string{"User", "ServicePrincipal", "Group", "ServicePrincipalProfile", "EntireTenant"}
 )
 
-func (f *fabric) listRoles(c *call) (reply, error) {
-	var all []map[string]any
-	err := f.state.read(func(s *state) error {
-		w, err := s.workspace(c.vars["workspace"])
+// roles are the role assignments of one kind of thing: workspaces, connections
+// or gateways.
+type roles struct {
+	*fabric
+	known []string
+	twice *fault // a principal's second role
+	of    func(s *state, c *call) (*[]roleAssignment, error)
+}
+
+// roleRoutes are the endpoints of the role assignments of the things at path.
+func (f *fabric) roleRoutes(on func(method, pattern string, h handler), path string, r roles) {
+	r.fabric = f
+	on("GET", path+"/roleAssignments", r.list)
+	on("POST", path+"/roleAssignments", r.add)
+	on("GET", path+"/roleAssignments/{role}", r.get)
+	on("PATCH", path+"/roleAssignments/{role}", r.patch)
+	on("DELETE", path+"/roleAssignments/{role}", r.remove)
+}
+
+func (r roles) list(c *call) (reply, error) {
+	all := []map[string]any{}
+	err := r.state.read(func(s *state) error {
+		have, err := r.of(s, c)
 		if err != nil {
 			return err
 		}
-		for _, r := range w.Roles {
-			all = append(all, r.body(s))
+		for _, a := range *have {
+			all = append(all, a.body(s))
 		}
 		return nil
 	})
 	if err != nil {
 		return reply{}, err
 	}
-	return list(f, c, "value", all)
+	return list(r.fabric, c, "value", all)
 }
 
-// addRole gives a principal of this tenant a role. Whom Entra doesn't know is
+// add gives a principal of this tenant a role. Whom Entra doesn't know is
 // refused as recorded, PrincipalNotFound; here Entra knows the caller and the
 // server's identity.
-func (f *fabric) addRole(c *call) (reply, error) {
+func (r roles) add(c *call) (reply, error) {
 	var in struct {
 		Principal struct{ ID, Type string }
 		Role      string
@@ -39,32 +60,31 @@ func (f *fabric) addRole(c *call) (reply, error) {
 	if e := c.decode(&in, invalidInput); e != nil {
 		return reply{}, e
 	}
-	if !slices.Contains(workspaceRoles, in.Role) || !slices.Contains(principalTypes, in.Principal.Type) {
+	if !slices.Contains(r.known, in.Role) || !slices.Contains(principalTypes, in.Principal.Type) {
 		return reply{}, invalidInput("principal.type or role is not one of the known values")
 	}
 	var body map[string]any
-	err := f.state.change(func(s *state) error {
-		w, err := s.workspace(c.vars["workspace"])
-		if err != nil {
+	err := r.state.change(func(s *state) error {
+		have, err := r.of(s, c)
+		switch {
+		case err != nil:
 			return err
-		}
-		if s.principal(in.Principal.ID) != in.Principal.Type {
+		case s.principal(in.Principal.ID) != in.Principal.Type:
 			return principalNotFound(in.Principal.ID, in.Principal.Type)
-		}
-		if slices.ContainsFunc(w.Roles, func(r roleAssignment) bool { return r.Principal == in.Principal.ID }) {
-			return faultf(http.StatusConflict, "PrincipalAlreadyHasWorkspaceRolePermissions", "The provided principal already has a role assigned in the workspace")
+		case slices.ContainsFunc(*have, func(a roleAssignment) bool { return a.Principal == in.Principal.ID }):
+			return r.twice
 		}
 		// A role assignment's id is the principal's own.
-		r := roleAssignment{ID: in.Principal.ID, Principal: in.Principal.ID, PrincipalType: in.Principal.Type, Role: in.Role}
-		w.Roles = append(w.Roles, r)
-		body = r.body(s)
+		a := roleAssignment{ID: in.Principal.ID, Principal: in.Principal.ID, PrincipalType: in.Principal.Type, Role: in.Role}
+		*have = append(*have, a)
+		body = a.body(s)
 		return nil
 	})
 	if err != nil {
 		return reply{}, err
 	}
-	f.location(c, "/workspaces/%s/roleAssignments/%s", c.vars["workspace"], in.Principal.ID)
-	f.mirrors.edge()
+	c.header.Set("Location", r.fabric.address(c)+"/"+in.Principal.ID)
+	r.mirrors.edge()
 	return reply{http.StatusCreated, body}, nil
 }
 
@@ -88,81 +108,72 @@ func principalNotFound(id, kind string) *fault {
 	return e
 }
 
-func (r roleAssignment) body(s *state) map[string]any {
+func (a roleAssignment) body(s *state) map[string]any {
 	name := "pgmirror"
-	if r.Principal == s.Server.Principal {
+	if a.Principal == s.Server.Principal {
 		name = s.Server.Name
 	}
-	return map[string]any{"id": r.ID, "role": r.Role, "principal": map[string]any{"id": r.Principal, "type": r.PrincipalType, "displayName": name}}
+	return map[string]any{"id": a.ID, "role": a.Role, "principal": map[string]any{"id": a.Principal, "type": a.PrincipalType, "displayName": name}}
 }
 
-// role finds a role assignment.
-func (w *workspaceState) role(id string) (int, error) {
-	i := slices.IndexFunc(w.Roles, func(r roleAssignment) bool { return r.ID == id })
-	if i < 0 {
-		return 0, faultf(http.StatusNotFound, "EntityNotFound", "The requested role assignment was not found")
+// one finds the role assignment of a call.
+func (r roles) one(s *state, c *call) (have *[]roleAssignment, i int, err error) {
+	if have, err = r.of(s, c); err != nil {
+		return nil, 0, err
 	}
-	return i, nil
+	i = slices.IndexFunc(*have, func(a roleAssignment) bool { return a.ID == c.vars["role"] })
+	if i < 0 {
+		return nil, 0, faultf(http.StatusNotFound, "EntityNotFound", "The requested role assignment was not found")
+	}
+	return have, i, nil
 }
 
-func (f *fabric) getRole(c *call) (reply, error) {
+func (r roles) get(c *call) (reply, error) {
 	var body map[string]any
-	err := f.state.read(func(s *state) error {
-		w, err := s.workspace(c.vars["workspace"])
-		if err != nil {
-			return err
-		}
-		i, err := w.role(c.vars["role"])
+	err := r.state.read(func(s *state) error {
+		have, i, err := r.one(s, c)
 		if err == nil {
-			body = w.Roles[i].body(s)
+			body = (*have)[i].body(s)
 		}
 		return err
 	})
 	return reply{http.StatusOK, body}, err
 }
 
-func (f *fabric) patchRole(c *call) (reply, error) {
+func (r roles) patch(c *call) (reply, error) {
 	var in struct{ Role string }
 	if e := c.decode(&in, invalidInput); e != nil {
 		return reply{}, e
 	}
-	if !slices.Contains(workspaceRoles, in.Role) {
+	if !slices.Contains(r.known, in.Role) {
 		return reply{}, invalidInput("role is not one of the known values")
 	}
 	var body map[string]any
-	err := f.state.change(func(s *state) error {
-		w, err := s.workspace(c.vars["workspace"])
-		if err != nil {
-			return err
-		}
-		i, err := w.role(c.vars["role"])
+	err := r.state.change(func(s *state) error {
+		have, i, err := r.one(s, c)
 		if err == nil {
-			w.Roles[i].Role = in.Role
-			body = w.Roles[i].body(s)
+			(*have)[i].Role = in.Role
+			body = (*have)[i].body(s)
 		}
 		return err
 	})
-	f.mirrors.edge()
+	r.mirrors.edge()
 	return reply{http.StatusOK, body}, err
 }
 
-func (f *fabric) deleteRole(c *call) (reply, error) {
-	err := f.state.change(func(s *state) error {
-		w, err := s.workspace(c.vars["workspace"])
-		if err != nil {
-			return err
-		}
-		i, err := w.role(c.vars["role"])
+func (r roles) remove(c *call) (reply, error) {
+	err := r.state.change(func(s *state) error {
+		have, i, err := r.one(s, c)
 		if err == nil {
-			w.Roles = slices.Delete(w.Roles, i, i+1)
+			*have = slices.Delete(*have, i, i+1)
 		}
 		return err
 	})
-	f.mirrors.edge()
+	r.mirrors.edge()
 	return reply{status: http.StatusOK}, err
 }
 
 // mayWrite says whether a principal may write into the workspace's items.
 func (w *workspaceState) mayWrite(principal string) bool {
-	return principal != "" && slices.ContainsFunc(w.Roles, func(r roleAssignment) bool { return r.Principal == principal && r.Role != "Viewer" })
+	return principal != "" && slices.ContainsFunc(w.Roles, func(a roleAssignment) bool { return a.Principal == principal && a.Role != "Viewer" })
 }

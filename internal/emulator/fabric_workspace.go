@@ -30,6 +30,34 @@ func (f *fabric) getWorkspace(c *call) (reply, error) {
 	return reply{http.StatusOK, body}, err
 }
 
+// workspaceRoles are a workspace's; its administrator is who made it.
+func (f *fabric) workspaceRoles() roles {
+	return roles{
+		known: workspaceRoles,
+		twice: faultf(http.StatusConflict, "PrincipalAlreadyHasWorkspaceRolePermissions", "The provided principal already has a role assigned in the workspace"),
+		of: func(s *state, c *call) (*[]roleAssignment, error) {
+			w, err := s.workspace(c.vars["workspace"])
+			if err != nil {
+				return nil, err
+			}
+			return &w.Roles, nil
+		},
+	}
+}
+
+// listCapacities lists the one capacity, for who makes a workspace.
+func (f *fabric) listCapacities(c *call) (reply, error) {
+	var one map[string]any
+	f.state.look(func(s *state) {
+		status := "Active"
+		if s.World.CapacityPaused {
+			status = "Inactive"
+		}
+		one = map[string]any{"id": s.CapacityID, "displayName": "emulator", "sku": "F2", "region": s.Location, "state": status}
+	})
+	return list(f, c, "value", []map[string]any{one})
+}
+
 func workspaceBody(w *workspaceState) map[string]any {
 	body := map[string]any{"id": w.ID, "displayName": w.Name, "description": w.Description, "type": "Workspace"}
 	if w.Capacity != "" {

@@ -7,7 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	arrowparquet "github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
@@ -243,4 +250,62 @@ func TestLandingZoneFaults(t *testing.T) {
 		}()
 	}
 	w.start(t, id)
+}
+
+// compressed is a Parquet file of one int64 column, as another writer makes it.
+func compressed(t *testing.T, codec compress.Compression, ids ...int64) []byte {
+	t.Helper()
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	b.AppendValues(ids, nil)
+	column := b.NewArray()
+	rec := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil), []arrow.Array{column}, int64(len(ids)))
+	var out bytes.Buffer
+	w, err := pqarrow.NewFileWriter(rec.Schema(), &out, arrowparquet.NewWriterProperties(arrowparquet.WithCompression(codec)), pqarrow.DefaultWriterProps())
+	if err == nil {
+		err = w.WriteBuffered(rec)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// TestLandingFiles: what files may be, what becomes of a broken one and of those
+// that were processed long ago.
+func TestLandingFiles(t *testing.T) {
+	dir := clusterDir(t)
+	w := own(t, emulator.Options{Dir: dir})
+	id := w.mirror(t, "files", openDefinition("dbo"))
+	w.start(t, id)
+	z := w.zone(id, "t")
+	z.metadata(t, `{}`)
+	for i, codec := range []compress.Compression{compress.Codecs.Uncompressed, compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Zstd} {
+		z.file(t, int64(i+1), compressed(t, codec, int64(i+1)))
+	}
+	become(t, w, dir, id, "public/t", "1", "2", "3", "4")
+	book.Proved("landing.compression")
+
+	z.file(t, 5, compressed(t, compress.Codecs.Snappy))
+	z.file(t, 6, []byte("PAR1 is all that is right here"))
+	eventually(t, "the broken file is told", func() bool { return w.tableState(t, id, "t") == "Failed" })
+	z.w.dfs(t, "DELETE", z.path+"/"+landing.FileName(6), nil)
+	z.file(t, 6, compressed(t, compress.Codecs.Zstd, 6))
+	become(t, w, dir, id, "public/t", "1", "2", "3", "4", "6")
+	eventually(t, "the table goes on", func() bool { return w.tableState(t, id, "t") == "Replicating" })
+	book.Proved("landing.no-rows", "landing.mended")
+
+	processed := func() int { return len(z.names(t, "/_ProcessedFiles")) }
+	eventually(t, "five files are processed", func() bool { return processed() == 5 })
+	w.advance(t, 6*24*time.Hour)
+	z.file(t, 7, compressed(t, compress.Codecs.Zstd, 7))
+	eventually(t, "the sixth is", func() bool { return processed() == 6 })
+	w.advance(t, 30*time.Hour)
+	eventually(t, "they are deleted", func() bool { return processed() == 0 })
+	if !slices.Contains(z.names(t, ""), landing.FileName(7)) {
+		t.Error("the last file is gone")
+	}
+	book.Proved("landing.expired")
 }

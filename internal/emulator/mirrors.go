@@ -24,6 +24,7 @@ type mirrors struct {
 	o     Options
 	tasks *tasks
 	log   *slog.Logger
+	now   func() time.Time
 
 	mu   sync.Mutex
 	runs map[string]*run // by item; a run that ended stays for its status
@@ -106,7 +107,7 @@ func (m *mirrors) start(id string) error {
 			it.Reseed = true
 			it.Generation++
 		}
-		it.Mirroring = running
+		it.Mirroring, it.Begins = running, m.now().Add(m.o.StartDelay)
 		return nil
 	})
 	if err != nil {
@@ -303,7 +304,9 @@ func (m *mirrors) prepare(ctx context.Context, id string, r *run) error {
 		ScanInterval:  m.o.ScanInterval,
 		TableLimit:    m.o.TableLimit,
 		CopyOnWrite:   true, // every reader knows it
+		Upkeep:        replicator.Upkeep{Retention: it.retention()},
 		Events:        func(e replicator.Event) { m.tell(id, e) },
+		Now:           m.now,
 	})
 	return nil
 }
@@ -348,9 +351,10 @@ func (m *mirrors) tell(id string, e replicator.Event) {
 func (m *mirrors) run(ctx context.Context, id string, r *run) {
 	defer close(r.done)
 	defer r.cancel()
+	it := m.copyItem(id)
+	_ = await(ctx, m.now, it.Begins) // when ctx has ended, so do the next
 	var wg sync.WaitGroup
 	wg.Go(func() { m.replicate(ctx, id, r) })
-	it := m.copyItem(id)
 	if it.parsed().Properties.Source.Type == nativeSource {
 		wg.Go(func() { m.native(ctx, id, r) })
 	}

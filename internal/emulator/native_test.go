@@ -264,4 +264,5 @@ func TestRestartGoesOn(t *testing.T) {
 	if !strings.Contains(w.env["POSTGRES_URL"], fmt.Sprint(w.Cluster().Port)) {
 		t.Errorf("POSTGRES_URL: got %s, want port %d", w.env["POSTGRES_URL"], w.Cluster().Port)
 	}
+	book.Proved("server.restarts")
 }

@@ -222,6 +222,7 @@ func TestSDKSecrets(t *testing.T) {
 	}
 	_, err = c.GetDeletedSecret(ctx, "sdk", nil)
 	wantCode(t, err, 404, "SecretNotFound")
+	book.Proved("vault.life")
 }
 
 func (w *world) fabricClient(t *testing.T) *fabric.Client {

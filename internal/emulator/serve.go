@@ -28,11 +28,11 @@ func (e *Emulator) serve(context.Context) error {
 	if err != nil {
 		return err
 	}
-	m := newMirrors(&mirrors{state: e.state, db: e.db, o: e.o, tasks: e.tasks, log: e.o.Log})
+	m := newMirrors(&mirrors{state: e.state, db: e.db, o: e.o, tasks: e.tasks, log: e.o.Log, now: e.now})
 	f := newFabric(&fabric{state: e.state, db: e.db, mirrors: m, base: e.base["fabric"] + "/v1", dfs: e.base["dfs"], blob: e.base["blob"], o: e.o, now: e.now},
 		e.authorizer(audienceFabric, authorizeFabric), e.o.Log)
 	m.login = f.login
-	a := newARM(&arm{state: e.state, db: e.db, limits: armLimits{delay: e.o.ARMDelay}, base: e.base["arm"], vault: e.base["vault"], tasks: e.tasks, log: e.o.Log, edge: m.edge, now: e.now},
+	a := newARM(&arm{state: e.state, db: e.db, delay: e.o.ARMDelay, base: e.base["arm"], vault: e.base["vault"], tasks: e.tasks, log: e.o.Log, edge: m.edge, now: e.now},
 		e.authorizer(audienceARM, authorizeARM))
 	v := newVault(&vault{state: e.state, tokens: e.tokens, base: e.base["vault"], now: e.now}, e.o.Log)
 	k := newControl(&control{state: e.state, advanced: &e.advanced, faults: e.faults, mirrors: m, now: e.now}, e.secret(), e.o.Log)

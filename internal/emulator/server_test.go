@@ -74,6 +74,7 @@ func TestEnableIsValidatedAtTheEdge(t *testing.T) {
 	if p := w.parameter(t, "wal_level"); p["isConfigPendingRestart"] != false {
 		t.Errorf("wal_level after the restart: got %v, want nothing pending", p)
 	}
+	book.Proved("arm.static")
 	w.wantCDC(t)
 }
 
@@ -99,4 +100,5 @@ func (w *world) wantCDC(t *testing.T) {
 	if want := []string{"USER_NOT_CDC_ADMIN", "NO_CREATE_PRIVILEGE_ON_DATABASE"}; status != "ERROR" || !slices.Equal(codes, want) {
 		t.Errorf("prerequisites of a stranger: got %s %v, want ERROR %v", status, codes, want)
 	}
+	book.Proved("server.azure-cdc")
 }

@@ -165,7 +165,8 @@ type itemState struct {
 	Endpoint    string          `json:"endpoint,omitempty"` // id of the SQL endpoint
 	Ready       time.Time       `json:"ready"`              // initialized from then on
 	Definition  json.RawMessage `json:"definition,omitempty"`
-	Mirroring   string          `json:"mirroring"` // "", Running, Stopped: what was asked for last; Paused: with the capacity
+	Mirroring   string          `json:"mirroring"`       // "", Running, Stopped: what was asked for last; Paused: with the capacity
+	Begins      time.Time       `json:"begins,omitzero"` // Starting until then
 	Generation  int             `json:"generation"`
 	Tables      []tableStatus   `json:"tables,omitempty"` // as they were when it ended
 	Reseed      bool            `json:"reseed,omitempty"` // its tables are dropped before it runs

@@ -41,6 +41,17 @@ func (t *tasks) close() {
 	t.wg.Wait()
 }
 
+// await waits until the emulated clock, which can jump, shows a time.
+func await(ctx context.Context, now func() time.Time, at time.Time) error {
+	const look = 20 * time.Millisecond
+	for now().Before(at) {
+		if err := wait(ctx, min(at.Sub(now()), look)); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
 // wait lasts d, or until ctx ends.
 func wait(ctx context.Context, d time.Duration) error {
 	if d <= 0 {

@@ -29,6 +29,8 @@ type Config struct {
 	TableLimit    int           // tables beyond it fail; 1000 by default
 	Events        func(Event)   // is called from several goroutines; may be nil
 
+	Now func() time.Time // the time; time.Now by default
+
 	Workers   int    // tables worked on at once; one a processor by default
 	Budget    int64  // bytes in memory for all of them, roughly; 512 MiB by default
 	FileBytes int64  // bytes of rows, in memory, of a data file that is full; 32 MiB by default
@@ -64,6 +66,9 @@ func (c Config) withDefaults() Config {
 	set(&c.Upkeep.LogRetention, c.Upkeep.Retention)
 	if c.Events == nil {
 		c.Events = func(Event) {}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	return c
 }
@@ -111,7 +116,7 @@ func (c Config) applyBudget() int64 { return c.Budget - c.Budget/4 }
 func New(c Config) *Replicator {
 	c = c.withDefaults()
 	return &Replicator{Config: c, workers: make(chan struct{}, c.Workers), memory: semaphore.NewWeighted(c.applyBudget()),
-		keys: keyCache{dir: c.KeyCache, mem: map[string]map[digest][]byte{}}, stirred: make(chan struct{}, 1), now: time.Now, tables: map[string]*table{}}
+		keys: keyCache{dir: c.KeyCache, mem: map[string]map[digest][]byte{}}, stirred: make(chan struct{}, 1), now: c.Now, tables: map[string]*table{}}
 }
 
 // Run scans and applies until ctx ends, and returns nil then. It fails when the

@@ -114,6 +114,9 @@ func (t *table) step(ctx context.Context) (more bool, err error) {
 	pending := contiguous(files, t.applied()+1)
 	if len(pending) == 0 || pending[len(pending)-1].Number == t.waiting {
 		t.healthy()
+		if t.snap != nil && t.r.now().Sub(t.cleaned) >= t.r.Upkeep.VacuumEvery {
+			t.show() // what grew old while nothing came is cleaned away as well
+		}
 		return false, nil
 	}
 	meta, err := readMetadata(ctx, t.land)

@@ -133,6 +133,7 @@ func TestUploadIsVisibleLikeTheService(t *testing.T) {
 	wantFile(t, disk, "")
 	must(t, s, call{"PATCH", name + "?action=append&position=0&flush=true", "new", nil})
 	wantFile(t, disk, "new")
+	book.Proved("onelake.visible")
 }
 
 func TestRename(t *testing.T) {
@@ -269,6 +270,7 @@ func TestNamesAndIDs(t *testing.T) {
 	// The resolver is checked too.
 	bad, _ := open(t, onelake.Options{Items: func(_, _ string) (string, bool) { return "../..", true }})
 	wantRefusal(t, bad, call{method: "GET", path: files + "/f"}, 404, "ArtifactNotFound")
+	book.Proved("onelake.names")
 }
 
 func TestSymlinks(t *testing.T) {
@@ -340,6 +342,7 @@ func TestETags(t *testing.T) {
 		}
 		first = next
 	}
+	book.Proved("onelake.etag")
 }
 
 func TestDeleteInPages(t *testing.T) {
@@ -354,6 +357,7 @@ func TestDeleteInPages(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(root, workspace, item, "Files", "t")); !errors.Is(err, os.ErrNotExist) || calls < 3 {
 		t.Fatalf("after %d calls: %v", calls, err)
 	}
+	book.Proved("onelake.delete")
 }
 
 func TestHeaders(t *testing.T) {
@@ -375,4 +379,5 @@ func TestHeaders(t *testing.T) {
 	if part.StatusCode != 206 || part.Header.Get("Content-Range") != "bytes 0-0/1" {
 		t.Errorf("a range: %d %s", part.StatusCode, part.Header.Get("Content-Range"))
 	}
+	book.Proved("onelake.headers")
 }

@@ -54,4 +54,5 @@ func TestRaceForANumber(t *testing.T) {
 			}
 		}
 	}
+	book.Proved("onelake.rename")
 }

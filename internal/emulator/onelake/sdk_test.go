@@ -128,6 +128,7 @@ func TestDataLakeClient(t *testing.T) {
 	if _, err := f.GetProperties(ctx, nil); !datalakeerror.HasCode(err, datalakeerror.PathNotFound) { // the SDK says Path where the service says Blob
 		t.Fatalf("a file that is gone: %v", err)
 	}
+	book.Proved("onelake.list")
 }
 
 func TestBlobClient(t *testing.T) {
@@ -209,4 +210,5 @@ func TestBlobClient(t *testing.T) {
 	if _, err := copied.GetProperties(ctx, nil); !bloberror.HasCode(err, bloberror.BlobNotFound) {
 		t.Fatalf("a blob that is gone: %v", err)
 	}
+	book.Proved("onelake.blob")
 }
