@@ -53,6 +53,7 @@ docs/emulator.md tells of them, and of what is emulated and what is not.`,
 	f.DurationVar(&o.OperationDelay, "operation-delay", 0, "how long a Fabric operation takes, with --long-running")
 	f.BoolVar(&o.LongRunning, "long-running", false, "Fabric answers 202 and an operation where it may")
 	f.IntVar(&o.TableLimit, "table-limit", 0, "tables that an open mirror takes; 0: Fabric's own, 1000")
+	f.BoolVar(&o.CopyOnWrite, "rewrite", false, "the replicators rewrite files instead of using deletion vectors")
 	f.BoolVar(&o.WithoutNativeLimits, "without-native-limits", false, "native mirrors take types and names that the service refuses")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log every request")
 	cmd.MarkFlagRequired("dir")

@@ -208,7 +208,7 @@ func (d *demo) tellReaders(context.Context) error {
 	orders := filepath.Join(dir, "public", "orders")
 	d.s.say("  Delta tables: %s", dir)
 	d.s.say("  DuckDB:    SELECT * FROM delta_scan('%s');", orders)
-	d.s.say("  delta-rs:  deltalake.DeltaTable(%q).to_pyarrow_table()", orders)
+	d.s.say("  delta-rs:  deltalake.QueryBuilder().register(\"t\", deltalake.DeltaTable(%q)).execute(\"SELECT * FROM t\")", orders)
 	d.s.say("  Spark:     spark.read.format(\"delta\").load(%q)", orders)
 	if d.o.dir == "" && !d.o.keep {
 		d.s.say("  They go now, with the demo: `pgmirror demo --dir DIR` keeps them, --keep leaves everything running.")

@@ -49,6 +49,7 @@ type Options struct {
 	TableLimit     int           // tables of an open mirror; 0 is Fabric's own, 1000
 	PageSize       int           // of Fabric's lists; 0 is 100
 
+	CopyOnWrite         bool    // the replicators rewrite files; else they use deletion vectors, as Fabric does
 	WithoutNativeLimits bool    // native mirrors take types and names that the service refuses
 	NoSync              bool    // the cluster doesn't wait for the disk: for tests
 	Faults              []Fault // that are in force from the start

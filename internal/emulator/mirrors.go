@@ -303,7 +303,7 @@ func (m *mirrors) prepare(ctx context.Context, id string, r *run) error {
 		AppID:         fmt.Sprintf("%s/%d", it.ID, it.Generation),
 		ScanInterval:  m.o.ScanInterval,
 		TableLimit:    m.o.TableLimit,
-		CopyOnWrite:   true, // every reader knows it
+		CopyOnWrite:   m.o.CopyOnWrite,
 		Upkeep:        replicator.Upkeep{Retention: it.retention()},
 		Events:        func(e replicator.Event) { m.tell(id, e) },
 		Now:           m.now,

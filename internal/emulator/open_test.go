@@ -79,9 +79,9 @@ func TestOpenMirror(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, err := log.Stat(t.Context(), "00000000000000000000.json")
-	if err != nil {
-		t.Fatal(err)
+	first, before, err := log.Read(t.Context(), "00000000000000000000.json", 0, -1)
+	if err != nil || !bytes.Contains(first, []byte(`"deletionVectors"`)) {
+		t.Fatalf("got %s, %v, want a table with deletion vectors, as Fabric's are", first, err)
 	}
 	w.start(t, id)
 	eventually(t, "the table is made anew", func() bool {
