@@ -27,6 +27,8 @@ type verifyOptions struct {
 	resume  bool
 	workers int
 	memory  int // MiB
+	repairs bool
+	wait    time.Duration // for the repair
 	json    bool
 }
 
@@ -38,7 +40,12 @@ func newVerifyCmd(s streams) *cobra.Command {
 		Long: `Compares source and mirror row for row, while both go on. A row that differs is
 looked at again until it had time to arrive: equal then, it was in flight;
 unchanged at the source and still different, it is named and the exit code is 5.
-It reads the Delta tables as Fabric's readers do, and nothing of our own.`,
+It reads the Delta tables as Fabric's readers do, and nothing of our own.
+
+With --repair the rows that differ in an open mirror are read from the source by
+the pgmirror run that is running, published anew, and then compared again: the
+exit code is about how they are in the end. Nothing else is touched, and nothing
+at the source.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.tables = args
 			return runVerify(cmd.Context(), o, s)
@@ -51,6 +58,8 @@ It reads the Delta tables as Fabric's readers do, and nothing of our own.`,
 	cmd.Flags().BoolVar(&o.resume, "resume", false, "go on from the file of --receipt, if it is of a run that was interrupted")
 	cmd.Flags().IntVar(&o.workers, "workers", 2, "tables to compare at once")
 	cmd.Flags().IntVar(&o.memory, "memory", 256, "MiB that all of them together may take, and a Delta file each")
+	cmd.Flags().BoolVar(&o.repairs, "repair", false, "have a running pgmirror run publish the rows that differ anew, and compare again")
+	cmd.Flags().DurationVar(&o.wait, "wait", 2*time.Minute, "with --repair: wait at most this long until it has, and as long again until Fabric has merged them")
 	cmd.Flags().BoolVar(&o.json, "json", false, "write NDJSON to stdout, a line a table")
 	cmd.MarkFlagDirname("delta")
 	return cmd
@@ -65,6 +74,8 @@ func (o verifyOptions) check() error {
 		return fail(exitError, "UsageInvalid", "pgmirror verify --help", "--workers and --memory are at least 1")
 	case o.resume && o.receipt == "":
 		return fail(exitError, "UsageInvalid", "pgmirror verify --help", "--resume goes with --receipt FILE")
+	case o.wait <= 0:
+		return fail(exitError, "UsageInvalid", "pgmirror verify --help", "--wait is a time, like 2m")
 	}
 	return nil
 }
@@ -86,6 +97,9 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 		return err
 	}
 	defer ses.close(ctx)
+	if err := o.repairable(cfg); err != nil {
+		return err
+	}
 	tables, err := o.deltaTables(ses)
 	if err != nil {
 		return err
@@ -93,16 +107,22 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	view := verifyView{s: s, json: o.json, wanted: o.wanted(ses)}
 	view.told = time.Now()
 	view.begin(cfg)
-	receipt, err := verify.Run(ctx, verify.Config{
+	look := verify.Config{
 		Source: named(ses.clients.Endpoint(&ses.facts), "pgmirror verify"), Tables: tables, Only: o.tables, Settle: o.settle,
 		Native: cfg.Mode == config.Native, Events: view.event, Workers: o.workers, Memory: int64(o.memory) << 20,
 		Resume: before, Save: o.writeReceipt,
-	})
+	}
+	receipt, err := verify.Run(ctx, look)
 	if errors.Is(err, verify.ErrReceipt) {
 		return o.unusable(err)
 	}
 	if err != nil {
 		return err
+	}
+	if o.repairs && receipt.Mismatch() {
+		if err := o.mend(ctx, ses, look, receipt, s); err != nil {
+			return err
+		}
 	}
 	if err := view.end(receipt); err != nil {
 		return err

@@ -70,16 +70,29 @@ func TestVerifyUnderLoad(t *testing.T) {
 		}
 		got := w.verify(t, "items")[0]
 		want := []verify.RowDifference{
-			{Key: "id=1", Kind: verify.Changed, Columns: []string{"price"}},
-			{Key: "id=2", Kind: verify.Extra},
-			{Key: "id=3", Kind: verify.Missing},
-			{Key: "id=4", Kind: verify.Changed, Columns: []string{"name"}},
+			{Key: "id=1", Kind: verify.Changed, Columns: []string{"price"}, Values: []string{"1"}},
+			{Key: "id=2", Kind: verify.Extra, Values: []string{"2"}},
+			{Key: "id=3", Kind: verify.Missing, Values: []string{"3"}},
+			{Key: "id=4", Kind: verify.Changed, Columns: []string{"name"}, Values: []string{"4"}},
 		}
 		if diff := cmp.Diff(want, got.Differences); diff != "" || got.State != verify.Differs {
 			t.Errorf("items is %s %s, differences (-want +got):\n%s", got.State, got.Reason, diff)
 		}
 		if got.InFlight == 0 {
 			t.Error("no row was in flight: the load proved nothing")
+		}
+	})
+	t.Run("repaired", func(t *testing.T) {
+		w.zone.spoils.Store(false)
+		err := mirror.Ask(t.Context(), w.zone, mirror.Request{Kind: mirror.Repair, Schema: "public", Table: "items", Key: []string{"id"}, Rows: [][]string{{"1"}, {"2"}, {"3"}, {"4"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = await(t.Context(), "verify finds no row that differs", 2*time.Minute, func(context.Context) (bool, error) {
+			return w.verify(t, "items")[0].Differing == 0, nil
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	})
 }

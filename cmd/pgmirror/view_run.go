@@ -111,6 +111,10 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("  %s is built anew: %s", e.Table, e.Reason)
 	case mirror.Ignored:
 		v.s.say("%s %s: %s ignored: %s\n  next: pgmirror tables resync %s", bad, e.Table, plural(e.Rows, "change"), e.Reason, e.Table)
+	case mirror.Repaired:
+		v.s.say("  %s %s: %s published as the source has them", v.s.paint(green, "ok"), e.Table, plural(e.Rows, "row"))
+	case mirror.NotRepaired:
+		v.s.say("%s %s: rows can't be repaired: %s\n  next: pgmirror tables resync %s", bad, e.Table, e.Reason, e.Table)
 	case mirror.Waiting:
 		v.s.say("  … waiting for %s", e.Reason)
 	case mirror.NoLook:

@@ -20,6 +20,8 @@ const (
 	Confirmed        EventKind = "confirmed"         // LSN
 	Parked           EventKind = "parked"            // Table, Reason
 	Rebuilding       EventKind = "rebuilding"        // Table, Reason: it is copied anew while the others go on
+	Repaired         EventKind = "repaired"          // Table, Rows: they were published as the source has them
+	NotRepaired      EventKind = "not-repaired"      // Table, Reason
 	Ignored          EventKind = "ignored"           // Table, Rows, Reason
 	Waiting          EventKind = "waiting"           // Reason: for what the slot's creation waits
 	SlotHealth       EventKind = "slot-health"       // Slot

@@ -10,7 +10,7 @@ import (
 )
 
 // flushAll makes durable what the reader hands over, one pending after the
-// other.
+// other, and between them repairs rows that somebody asked for.
 func (r *reader) flushAll(ctx context.Context) error {
 	for {
 		select {
@@ -20,6 +20,12 @@ func (r *reader) flushAll(ctx context.Context) error {
 			}
 			r.done <- p
 			r.alarm.ring()
+		case q := <-r.m.repairs:
+			over, err := r.m.repair(ctx, q.request)
+			if err != nil {
+				return err
+			}
+			q.over <- over
 		case <-ctx.Done():
 			return ctx.Err()
 		}

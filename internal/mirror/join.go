@@ -21,7 +21,7 @@ import (
 // The attempt ends when the tables are joined.
 func (m *mirror) follow(ctx context.Context) error {
 	joining := m.toJoin()
-	m.relations = map[uint32]*table{}
+	m.relations, m.repairs = map[uint32]*table{}, make(chan repairing)
 	for _, t := range m.inPhase(phaseReplicating) {
 		t.followed = true
 		for _, p := range t.parts {

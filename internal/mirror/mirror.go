@@ -83,6 +83,7 @@ type mirror struct {
 	// relations is the tables that are followed, by the oids of their parts; the
 	// reader's.
 	relations map[uint32]*table
+	repairs   chan repairing // to the flusher; nil until the slot is followed
 	system    system
 	fresh     bool   // this attempt made the slot, and its snapshot is there
 	began     func() // called once everything could be reached and opened

@@ -19,6 +19,7 @@ const (
 	Resync RequestKind = "resync" // build it anew, also when it is parked
 	Pause  RequestKind = "pause"  // park it
 	Resume RequestKind = "resume" // build a paused one anew: the slot did not wait for it
+	Repair RequestKind = "repair" // publish some rows as the source has them now
 	Forget RequestKind = "forget" // remove its folder and its state; take it out of the publication first, or it is joined again
 )
 
@@ -30,6 +31,8 @@ type Request struct {
 	Kind    RequestKind `json:"kind"`
 	Schema  string      `json:"schema"`
 	Table   string      `json:"table"`
+	Key     []string    `json:"key,omitempty"`  // of Repair: the source's names of the key's columns
+	Rows    [][]string  `json:"rows,omitempty"` // of Repair: the keys' values as PostgreSQL reads them
 }
 
 // ErrNoTable means that the mirror doesn't have the table; possibly wrapped.
@@ -58,8 +61,18 @@ func Ask(ctx context.Context, s store.Store, r Request) error {
 	return err
 }
 
+// Asked reports whether a request about a table waits for its answer.
+func Asked(ctx context.Context, s store.Store, schema, table string) (bool, error) {
+	_, err := s.Stat(ctx, requestFile(schema, table))
+	if errors.Is(err, store.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // answer does what is asked, and then removes the request: one that is done
-// twice does no harm. It reports whether anything was.
+// twice does no harm. It reports whether anything was that changes the tables. What
+// needs the flusher, which is there once the slot is followed, waits until then.
 func (m *mirror) answer(ctx context.Context) (bool, error) {
 	schemas, err := m.cfg.Landing.List(ctx, requestsDir)
 	if err != nil {
@@ -75,38 +88,45 @@ func (m *mirror) answer(ctx context.Context) (bool, error) {
 			if f.Dir || path.Ext(f.Name) != ".json" {
 				continue
 			}
-			if err := m.answerOne(ctx, f.Name); err != nil {
+			changed, err := m.answerOne(ctx, f.Name)
+			if err != nil {
 				return any, fmt.Errorf("%s: %w", f.Name, err)
 			}
-			any = true
+			any = any || changed
 		}
 	}
 	return any, nil
 }
 
-func (m *mirror) answerOne(ctx context.Context, name string) error {
+func (m *mirror) answerOne(ctx context.Context, name string) (changed bool, err error) {
 	body, _, err := m.cfg.Landing.Read(ctx, name, 0, -1)
 	if errors.Is(err, store.ErrNotExist) {
-		return nil
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	var r Request
 	if err := json.Unmarshal(body, &r); err != nil {
-		return err
+		return false, err
 	}
 	if r.Version != stateVersion {
-		return &Fault{Code: "StateVersion", Err: fmt.Errorf("a request has format %d; this pgmirror knows %d", r.Version, stateVersion), Next: "ask with the pgmirror that runs"}
+		return false, &Fault{Code: "StateVersion", Err: fmt.Errorf("a request has format %d; this pgmirror knows %d", r.Version, stateVersion), Next: "ask with the pgmirror that runs"}
 	}
-	for _, t := range m.tables {
-		if t.state.name != tableFile(r.Schema, r.Table) {
-			continue
+	if r.Kind == Repair {
+		if m.repairs == nil {
+			return false, nil
 		}
+		if over, err := m.passToFlusher(ctx, r); err != nil || !over {
+			return false, err
+		}
+		return false, m.cfg.Landing.Remove(ctx, name)
+	}
+	if t := m.requested(r); t != nil {
 		if err := t.grant(ctx, r.Kind); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return m.cfg.Landing.Remove(ctx, name)
+	return true, m.cfg.Landing.Remove(ctx, name)
 }
 
 func (t *table) grant(ctx context.Context, kind RequestKind) error {

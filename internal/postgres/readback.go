@@ -94,6 +94,82 @@ func snapshotSees(ctx context.Context, conn *pgx.Conn, xid uint32) (seen bool, e
 	return seen, err
 }
 
+// AwaitVisible waits until every transaction whose commit is in the log by now can
+// be seen, by each snapshot from then on. A transaction that began before and is
+// still open has it wait too, for within at most (ErrNotVisible). The connection
+// must not be in a transaction.
+func AwaitVisible(ctx context.Context, conn *pgx.Conn, within time.Duration) error {
+	var standby bool
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_is_in_recovery()").Scan(&standby); err != nil || standby {
+		return err // a standby shows a commit before its log can be read
+	}
+	var next string // every transaction until now has a lower number
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_xact_id()::text").Scan(&next); err != nil {
+		return err
+	}
+	for deadline, wait := time.Now().Add(within), time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		var over bool
+		err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) >= $1::text::pg_catalog.xid8", next).Scan(&over)
+		if err != nil || over {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%w: a transaction is open since before %s was begun", ErrNotVisible, next)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// ParseKeys has the server read keys, each the values of t's key columns as text,
+// and appends them to dst, a batch of t.MirrorSchema without markers; its other
+// columns are NULL. d is the decoder of t.
+func ParseKeys(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys [][]string, dst *batch.Batch) error {
+	args := make([]any, len(t.Key)+1)
+	args[0] = pgx.QueryResultFormats{pgx.BinaryFormatCode}
+	from, names := make([]string, len(t.Key)), make([]string, len(t.Key))
+	columns := make([]string, 0, len(t.Columns))
+	for _, c := range t.mirrored() {
+		columns = append(columns, fmt.Sprintf("NULL::%s AS %s", c.TypeName, quoteIdent(c.Name)))
+		for k, i := range t.Key {
+			if &t.Columns[i] == c {
+				columns[len(columns)-1] = fmt.Sprintf("k.k%d::%s AS %s", k, c.TypeName, quoteIdent(c.Name))
+			}
+		}
+	}
+	for k := range t.Key {
+		from[k], names[k] = fmt.Sprintf("pg_catalog.unnest($%d::text[])", k+1), fmt.Sprintf("k%d", k)
+		values := make([]string, len(keys))
+		for i, key := range keys {
+			if len(key) != len(t.Key) {
+				return fmt.Errorf("a key of %s has %d values, want %d", t, len(key), len(t.Key))
+			}
+			values[i] = key[k]
+		}
+		args[k+1] = values
+	}
+	sql := fmt.Sprintf("SELECT %s FROM (SELECT %s FROM ROWS FROM (%s) AS k(%s)) t", d.selectList(), strings.Join(columns, ", "), strings.Join(from, ", "), strings.Join(names, ", "))
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return fmt.Errorf("read keys of %s: %w", t, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := d.appendValues(dst, rows.RawValues()); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read keys of %s: %w", t, err)
+	}
+	return nil
+}
+
 func readRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys, dst *batch.Batch) (asOf LSN, err error) {
 	var at string
 	err = conn.QueryRow(ctx, `SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()

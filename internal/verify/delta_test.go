@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/delta"
@@ -200,7 +201,7 @@ func TestEveryType(t *testing.T) {
 		l.write(fmt.Sprintf("public/t%02d", i), b)
 	}
 	for i, got := range l.results(false, len(columns)) {
-		want := []RowDifference{{Key: "id=1", Kind: Changed, Columns: []string{`Va"lue`}}}
+		want := []RowDifference{{Key: "id=1", Kind: Changed, Columns: []string{`Va"lue`}, Values: []string{"1"}}}
 		if diff := cmp.Diff(want, got.Differences); diff != "" || got.State != Differs {
 			t.Errorf("%s with a NULL: got %s %s, differences (-want +got):\n%s", columns[i].typ, got.State, got.Reason, diff)
 		}
@@ -248,10 +249,19 @@ func TestKeys(t *testing.T) {
 		b.Cols[0].I32[0] = 9
 		l.write(fmt.Sprintf("public/t%02d", i), b)
 	}
+	conn := connect(t, c)
 	for i, got := range l.results(false, len(keys)) {
 		want := []RowDifference{{Key: keys[i].name + ", second key=2", Kind: Changed, Columns: []string{"v"}}}
-		if diff := cmp.Diff(want, got.Differences); diff != "" || got.State != Differs {
+		if diff := cmp.Diff(want, got.Differences, cmpopts.IgnoreFields(RowDifference{}, "Values")); diff != "" || got.State != Differs {
 			t.Errorf("key %s: got %s %s, differences (-want +got):\n%s", keys[i].typ, got.State, got.Reason, diff)
+			continue
+		}
+		var found int // by what a repair is asked for with
+		query := fmt.Sprintf(`SELECT count(*) FROM t%02d WHERE k = $1::text::%s AND "second key" = $2::text::int`, i, keys[i].typ)
+		if v := got.Differences[0].Values; len(v) != 2 {
+			t.Errorf("key %s: got the values %q", keys[i].typ, v)
+		} else if err := conn.QueryRow(t.Context(), query, v[0], v[1]).Scan(&found); err != nil || found != 1 {
+			t.Errorf("key %s: %q finds %d rows, %v", keys[i].typ, v, found, err)
 		}
 	}
 }
@@ -337,7 +347,7 @@ func TestShapes(t *testing.T) {
 		t.Errorf("columns of the mirror only (-want +got):\n%s", diff)
 	}
 	localpgtest.Exec(t, url, "UPDATE grown SET fresh = 1 WHERE id = 2")
-	want := []RowDifference{{Key: "id=2", Kind: Changed, Columns: []string{"fresh"}}}
+	want := []RowDifference{{Key: "id=2", Kind: Changed, Columns: []string{"fresh"}, Values: []string{"2"}}}
 	if diff := cmp.Diff(want, l.verify(false)["public.grown"].Differences); diff != "" {
 		t.Errorf("differences (-want +got):\n%s", diff)
 	}

@@ -75,15 +75,11 @@ func (s *settling) lookups() []string {
 }
 
 func (s *settling) keyValues(cand *candidate) (string, bool) {
-	var values []string
-	for i, k := range s.plan.key {
-		col := s.plan.columns[k]
-		if cand.key[i] == nil || col.rule.literal == nil {
-			return "", false
-		}
-		values = append(values, quoteLiteral(col.rule.literal(*cand.key[i]))+"::"+col.sqlType)
+	literals := s.keyLiterals(cand)
+	for i, k := range s.plan.key[:len(literals)] {
+		literals[i] = quoteLiteral(literals[i]) + "::" + s.plan.columns[k].sqlType
 	}
-	return "(" + strings.Join(values, ", ") + ")", len(values) > 0
+	return "(" + strings.Join(literals, ", ") + ")", len(literals) > 0
 }
 
 func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }

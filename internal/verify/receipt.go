@@ -56,11 +56,16 @@ func ReadReceipt(body []byte) (*Receipt, error) {
 	return r, nil
 }
 
-// add puts a table's result in its place.
-func (r *Receipt) add(t TableResult) {
-	at, _ := slices.BinarySearchFunc(r.Tables, t, func(a, b TableResult) int {
+// Replace puts a table's result in its place, and that of an earlier look at the
+// same table out of it.
+func (r *Receipt) Replace(t TableResult) {
+	at, there := slices.BinarySearchFunc(r.Tables, t, func(a, b TableResult) int {
 		return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name))
 	})
+	if there {
+		r.Tables[at] = t
+		return
+	}
 	r.Tables = slices.Insert(r.Tables, at, t)
 }
 
@@ -150,4 +155,5 @@ type RowDifference struct {
 	Key     string         `json:"key"` // as "id=7, at=2024-02-29"; without a key all values, shortened
 	Kind    DifferenceKind `json:"kind"`
 	Columns []string       `json:"columns,omitempty"` // that differ, of a changed row
+	Values  []string       `json:"values,omitempty"`  // of the key's columns, whole, as PostgreSQL reads them; none when it can't be written so
 }

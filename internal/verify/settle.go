@@ -199,7 +199,7 @@ func (s *settling) report(cand *candidate) {
 	if len(s.res.Differences) == maxNamed {
 		return
 	}
-	d := RowDifference{Key: s.nameKey(cand), Kind: Changed}
+	d := RowDifference{Key: s.nameKey(cand), Kind: Changed, Values: s.keyLiterals(cand)}
 	switch {
 	case cand.mirror.n < cand.source.n:
 		d.Kind = Missing
@@ -213,6 +213,19 @@ func (s *settling) report(cand *candidate) {
 		}
 	}
 	s.res.Differences = append(s.res.Differences, d)
+}
+
+// keyLiterals are the values of a key that PostgreSQL can read; nil of another.
+func (s *settling) keyLiterals(cand *candidate) []string {
+	var out []string
+	for i, k := range s.plan.key {
+		literal := s.plan.columns[k].rule.literal
+		if cand.key[i] == nil || literal == nil {
+			return nil
+		}
+		out = append(out, literal(*cand.key[i]))
+	}
+	return out
 }
 
 const nameLength = 60 // bytes of a value in a row's name

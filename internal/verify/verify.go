@@ -127,7 +127,7 @@ func verifyTables(ctx context.Context, cfg Config, pairs []pair, done map[string
 	var open []pair
 	for _, p := range pairs {
 		if res, ok := done[p.title()]; ok {
-			r.add(res)
+			r.Replace(res)
 			cfg.Events(Event{Type: "compared", Schema: p.schema, Table: p.name, Version: res.DeltaVersion, Result: &res})
 			continue
 		}
@@ -145,7 +145,7 @@ func verifyTables(ctx context.Context, cfg Config, pairs []pair, done map[string
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			r.add(res)
+			r.Replace(res)
 			if err := cfg.Save(r); err != nil {
 				return fmt.Errorf("save the receipt: %w", err)
 			}

@@ -174,11 +174,11 @@ func tamper(rows []item) []item {
 }
 
 var tampered = []RowDifference{
-	{Key: "id=-7", Kind: Extra},
-	{Key: "id=1", Kind: Changed, Columns: []string{"price"}},
-	{Key: "id=2", Kind: Missing},
-	{Key: "id=3", Kind: Changed, Columns: []string{"name"}},
-	{Key: "id=4", Kind: Extra},
+	{Key: "id=-7", Kind: Extra, Values: []string{"-7"}},
+	{Key: "id=1", Kind: Changed, Columns: []string{"price"}, Values: []string{"1"}},
+	{Key: "id=2", Kind: Missing, Values: []string{"2"}},
+	{Key: "id=3", Kind: Changed, Columns: []string{"name"}, Values: []string{"3"}},
+	{Key: "id=4", Kind: Extra, Values: []string{"4"}},
 }
 
 func TestStill(t *testing.T) {
