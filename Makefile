@@ -46,12 +46,12 @@ witness: build
 	@scripts/need postgres python
 	witness/run bin/pgmirror $(CACHE)/witness
 
-# make test's crash tests for hours instead of seconds: KILLS of the mirror (50 a
-# round) and of processes that hold a lease, then every cut of setup and of the
-# replicator.
+# make test's crash tests for hours instead of seconds: KILLS of the mirror, in
+# rounds of 50, and of processes that hold a lease, then every cut of setup and of
+# the replicator.
 soak:
 	@scripts/need postgres
-	$(GO) test -timeout 12h -count $$(( ($(KILLS) + 49) / 50 )) -run '^TestKill$$' -v ./internal/mirror
+	$(GO) test -timeout 12h -count 1 -run '^TestSoak$$' -v ./internal/mirror -soak-kills $(KILLS)
 	LEASE_KILLS=$(KILLS) $(GO) test -timeout 12h -count 1 -run '^TestKilled$$' -v ./internal/lease
 	$(GO) test -timeout 1h -count 1 -run 'Cut|Fault' ./internal/setup ./internal/replicator
 

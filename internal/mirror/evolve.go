@@ -112,7 +112,7 @@ func (r *reader) evolve(ctx context.Context, t *table) error {
 	if src != nil {
 		withoutLater(src, t.relation)
 	}
-	if src == nil || src.Obstacle != "" || src.Kind == 'p' || src.Difference(t.relation) != "" {
+	if src == nil || src.String() != t.String() || src.Obstacle != "" || src.Kind == 'p' || src.Difference(t.relation) != "" {
 		r.leave(t, "its definition has changed, and again since: "+difference, true)
 		return nil
 	}

@@ -83,6 +83,8 @@ func (c *changes) publish(ctx context.Context, xid uint32) error {
 	b, filled, err := c.finish(ctx, xid)
 	if tableFault(err) {
 		return c.t.park(ctx, err.Error())
+	} else if definitionGone(err) {
+		return c.t.redefined(ctx, err)
 	} else if err != nil {
 		return err
 	}

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("MIRROR_TEST_DIR"); dir != "" {
 		runChild(dir)
 	}
+	if settings := os.Getenv("MIRROR_TEST_SOAK"); settings != "" {
+		runSoakChild(settings)
+	}
 	os.Exit(m.Run())
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -144,18 +145,58 @@ func (m *mirror) joinNew(ctx context.Context, tables []*table) error {
 		return err
 	}
 	defer repl.Close(context.WithoutCancel(ctx)) // and with it the slot
+	told := m.tellBlockers(ctx, int32(repl.PID()))
 	created, err := postgres.CreateTemporarySlot(ctx, repl, joinSlot(m.cfg.Slot, m.run))
+	told()
 	if err != nil {
 		return err
 	}
-	before := landing.Position{CommitLSN: landing.LSN(created.ConsistentPoint) - 1, Complete: true}
+	if err := m.lookAgain(ctx, tables); err != nil {
+		return err
+	}
+	point := landing.LSN(created.ConsistentPoint)
 	for _, t := range tables {
-		if err := t.change(ctx, func(s *tableState) { s.Phase, s.Position = phaseSnapshot, before }); err != nil {
+		err := t.change(ctx, func(s *tableState) {
+			generation, reason := s.Generation, s.Reason
+			*s = firstState(m.run, t.src, point)
+			s.Generation, s.Reason = generation, reason
+		})
+		if err != nil {
 			return err
 		}
-		t.position = before
+		t.position = t.snapshot().Position
 	}
 	return m.snapshot(ctx, created.Snapshot, tables)
+}
+
+// lookAgain reads the definitions of tables as they are now that their snapshot is
+// there. A column that was added between the last look and the snapshot may have
+// values in it; a table that has gone, or can't be mirrored any more, is left to
+// the next attempt.
+func (m *mirror) lookAgain(ctx context.Context, tables []*table) error {
+	sql, err := m.cfg.Source.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer sql.Close(context.WithoutCancel(ctx))
+	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications, postgres.WithLeaves)
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.String() == t.String() })
+		if i < 0 || published[i].Obstacle != "" {
+			return errAgain
+		}
+		shape, err := newShape(published[i])
+		if err != nil {
+			return errAgain
+		}
+		t.mu.Lock()
+		t.shape, t.definition = shape, definition(shape.src)
+		t.mu.Unlock()
+	}
+	return nil
 }
 
 // joinSlot names a temporary slot; names have at most 63 characters.
@@ -204,16 +245,16 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	seen := map[uint32]bool{}
+	seen := map[string]bool{}
 	for _, src := range published {
-		seen[src.OID] = true
-		t := m.tables[src.OID]
+		seen[src.String()] = true
+		t := m.tables[src.String()]
 		if t == nil || t.defined() != definition(src) && t.mustRebuild(src, plain) {
 			return true, nil
 		}
 	}
-	for oid, t := range m.tables {
-		if t.defined() != "" && !seen[oid] {
+	for name, t := range m.tables {
+		if t.defined() != "" && !seen[name] {
 			return true, nil
 		}
 	}
@@ -224,5 +265,5 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 // is left to the stream, which says from which change on it holds.
 func (t *table) mustRebuild(src postgres.Table, plain plainColumns) bool {
 	s := t.snapshot()
-	return s.Phase == phaseReplicating && (src.Obstacle != "" || s.evolves(src, plain) != "")
+	return s.Absent || s.Phase == phaseReplicating && (src.OID != s.OID || src.Obstacle != "" || s.evolves(src, plain) != "")
 }

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,7 +80,7 @@ type mirror struct {
 	cfg    Config
 	run    string // names this attempt in the state files
 	state  *file[mirrorState]
-	tables map[uint32]*table // by oid
+	tables map[string]*table // by name, as "public.orders"
 	// relations is the tables that are followed, by the oids of their parts; the
 	// reader's.
 	relations map[uint32]*table
@@ -112,7 +113,7 @@ func Run(ctx context.Context, cfg Config) error {
 	w := &watched{seen: map[string]sighting{}}
 	ran := false
 	for try := 0; ; try++ {
-		m := &mirror{cfg: cfg, run: newRunID(), tables: map[uint32]*table{}, guard: g, watched: w, eventMu: &eventMu}
+		m := &mirror{cfg: cfg, run: newRunID(), tables: map[string]*table{}, guard: g, watched: w, eventMu: &eventMu}
 		m.began = func() { ran, try = true, 0 }
 		err := m.attempt(ctx)
 		var fault *Fault
@@ -201,7 +202,7 @@ func tableFault(err error) bool {
 		return true
 	}
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Severity == "FATAL" || pg.Severity == "PANIC" {
+	if !errors.As(err, &pg) || pg.Severity == "FATAL" || pg.Severity == "PANIC" || definitionGone(err) {
 		return false
 	}
 	switch pg.Code[:2] {
@@ -209,6 +210,18 @@ func tableFault(err error) bool {
 		return true
 	}
 	return false
+}
+
+// definitionGone says that a table is no longer as the catalog said a moment ago:
+// it, a partition or a column was dropped or renamed. It has to be looked at anew,
+// and nobody has to be asked.
+func definitionGone(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && slices.Contains([]string{
+		"42P01", // undefined_table
+		"42703", // undefined_column
+		"3F000", // invalid_schema_name
+	}, pg.Code)
 }
 
 // slotBusy says that the slot is still held, as it is for a while after its

@@ -219,6 +219,8 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) error {
 			return errAgain
 		case errors.Is(err, postgres.ErrRewritten):
 			c.again(k.t)
+		case definitionGone(err):
+			return k.t.redefined(ctx, err)
 		case tableFault(err):
 			if err := k.t.park(ctx, err.Error()); err != nil {
 				return err

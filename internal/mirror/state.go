@@ -64,6 +64,7 @@ type tableState struct {
 	Generation int64            `json:"generation"`
 	Phase      phase            `json:"phase"`
 	Reason     string           `json:"reason,omitempty"`
+	Absent     bool             `json:"absent,omitempty"` // it is parked because it isn't published: it comes back by itself
 	Columns    []columnState    `json:"columns"`
 	Gone       []string         `json:"gone,omitempty"` // columns that were dropped and stay in the mirror
 	Key        []string         `json:"key"`

@@ -194,7 +194,7 @@ func (m *mirror) openTables(ctx context.Context) error {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			m.tables[t.oid()] = t
+			m.tables[t.name] = t
 			return nil
 		})
 	}
@@ -222,11 +222,11 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 		err = f.change(ctx, func(s *tableState) {
 			s.Run, s.Staged = m.run, nil
 			switch {
+			case rebuild != "":
+				s.Phase, s.Reason, s.Absent = phaseRebuilding, rebuild, false
 			case s.Phase == phaseParked:
 			case park != "":
-				s.Phase, s.Reason = phaseParked, park
-			case rebuild != "":
-				s.Phase, s.Reason = phaseRebuilding, rebuild
+				s.Phase, s.Reason, s.Absent = phaseParked, park, park == notPublished
 			case s.Phase == phaseReplicating:
 				s.Filenode = t.src.Relfilenode // its chunks are history
 			}
@@ -274,13 +274,15 @@ func (t *table) settle(ctx context.Context) (reason string, err error) {
 	return "", err
 }
 
+const notPublished = "it is no longer published"
+
 // bind finds the table in the catalog and compares it with the state. It returns
 // why the table has to be parked, or else why it has to be built anew.
 func (t *table) bind(published []postgres.Table, plain plainColumns) (park, rebuild string) {
 	s := t.state.value
 	i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.Schema == s.Schema && p.Name == s.Name })
 	if i < 0 {
-		return "it is no longer published", ""
+		return notPublished, ""
 	}
 	src := published[i]
 	t.definition, t.src = definition(src), src
@@ -293,6 +295,8 @@ func (t *table) bind(published []postgres.Table, plain plainColumns) (park, rebu
 	}
 	t.shape = shape
 	switch {
+	case s.Absent:
+		return "", "it is published again"
 	case s.Phase == phaseParked || s.Phase == phaseRebuilding:
 	case src.OID != s.OID:
 		return "", "it was dropped and made again"
@@ -314,16 +318,13 @@ func definition(src postgres.Table) string {
 // was made; they are joined while the others go on.
 func (m *mirror) addUnknown(ctx context.Context, published []postgres.Table) error {
 	for _, src := range published {
-		if m.tables[src.OID] != nil {
+		if m.tables[src.String()] != nil {
 			continue
 		}
 		name := tableFile(src.Schema, src.Name)
 		f, err := load[tableState](ctx, m.cfg.Landing, name)
 		if err != nil {
 			return err
-		}
-		if f.etag != "" {
-			continue // made again under another oid: openTable has it
 		}
 		err = f.change(ctx, func(s *tableState) {
 			*s = firstState(m.run, src, 1)
@@ -338,17 +339,9 @@ func (m *mirror) addUnknown(ctx context.Context, published []postgres.Table) err
 		if err != nil {
 			return err
 		}
-		m.tables[src.OID] = t
+		m.tables[src.String()] = t
 	}
 	return nil
-}
-
-// oid is the table's, in the catalog as it is now if it is there.
-func (t *table) oid() uint32 {
-	if t.src.OID != 0 {
-		return t.src.OID
-	}
-	return t.state.value.OID
 }
 
 // change replaces the state, durably.
@@ -394,6 +387,15 @@ func (t *table) rebuild(ctx context.Context, reason string) error {
 		return t.park(ctx, fmt.Sprintf("it was built anew %d times within %s, the last time because %s", guardTimes, guardWindow, reason))
 	}
 	return t.rebuildNow(ctx, reason)
+}
+
+// redefined has the table built anew because the server no longer knows it as it
+// was, and ends the attempt.
+func (t *table) redefined(ctx context.Context, err error) error {
+	if err := t.rebuild(ctx, "its definition has changed under way: "+err.Error()); err != nil {
+		return err
+	}
+	return errAgain
 }
 
 func (t *table) rebuildNow(ctx context.Context, reason string) error {
