@@ -304,6 +304,7 @@ func (m *mirrors) prepare(ctx context.Context, id string, r *run) error {
 		ScanInterval:  m.o.ScanInterval,
 		TableLimit:    m.o.TableLimit,
 		CopyOnWrite:   m.o.CopyOnWrite,
+		Check:         true,
 		Upkeep:        replicator.Upkeep{Retention: it.retention()},
 		Events:        func(e replicator.Event) { m.tell(id, e) },
 		Now:           m.now,

@@ -184,6 +184,11 @@ func (c *change) file(ctx context.Context, in *input, upserts bool) error {
 		return nil
 	}
 	if !marked && !upserts && adoptable(pf) {
+		if c.r.Check {
+			if _, err := pf.Read(nil, false); err != nil {
+				return wrong(err)
+			}
+		}
 		return c.take(ctx, data, pf)
 	}
 	b, err := pf.Read(nil, true)

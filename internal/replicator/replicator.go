@@ -26,6 +26,7 @@ type Config struct {
 	AppID         string        // tells this mirror's tables from others'; keep it over restarts
 	ScanInterval  time.Duration // 15 s by default
 	CopyOnWrite   bool          // rewrite the files that changed rows lie in; else mark them deleted, which some readers don't know
+	Check         bool          // read a file whole before the table takes it as it is: its publisher isn't trusted
 	TableLimit    int           // tables beyond it fail; 1000 by default
 	Events        func(Event)   // is called from several goroutines; may be nil
 
