@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -103,7 +104,7 @@ func Start(ctx context.Context, o Options) (*Emulator, error) {
 		return nil, errors.Join(errors.New("the emulator needs a directory"), err)
 	}
 	o.Dir = dir
-	if err := os.MkdirAll(filepath.Join(dir, "onelake"), 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the emulator's directory: %w", err)
 	}
 	e := &Emulator{o: o, tasks: newTasks(), faults: &faults{}, listeners: map[string]net.Listener{}, base: map[string]string{}}
@@ -115,6 +116,20 @@ func Start(ctx context.Context, o Options) (*Emulator, error) {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
+}
+
+// makeDir makes the directory unless it is there. Others may pass through it: as
+// root, PostgreSQL runs as another user. What is secret has a mode of its own.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return err
+		}
+		if err := os.Chmod(dir, 0o711); err != nil { // whatever the umask is
+			return err
+		}
+	}
+	return os.MkdirAll(filepath.Join(dir, "onelake"), 0o700)
 }
 
 func (o Options) withDefaults() Options {

@@ -51,6 +51,9 @@ var shared = struct {
 }{}
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		os.Exit(runChild(dir))
+	}
 	code := m.Run()
 	if shared.w != nil { // else there is no PostgreSQL here
 		code = book.Finish(code)
@@ -125,10 +128,14 @@ func launch(t *testing.T, o emulator.Options) *world {
 	for _, kv := range e.Env() {
 		w.env[kv.Key] = kv.Value
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(e.CAPEM)
-	w.http = &http.Client{Transport: book.Transport(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, w.service), Timeout: time.Minute}
+	w.http = w.client(e.CAPEM)
 	return w
+}
+
+func (w *world) client(ca []byte) *http.Client {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	return &http.Client{Transport: book.Transport(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, w.service), Timeout: time.Minute}
 }
 
 func (w *world) stop(t *testing.T) {

@@ -3,7 +3,6 @@ package localpg
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -35,31 +34,12 @@ func (c *Cluster) prepareDir() error {
 // bytes, of which the socket's own name takes up to 17.
 const socketMax = 103 - len("/.s.PGSQL.65535.lock")
 
-// chooseSocket puts the socket beside the data, or in a directory of its own
-// when that path is too long for a socket.
+// chooseSocket puts the socket beside the data. Where that path is too long for
+// a socket there is none: a killed process would leave one elsewhere behind.
 func (c *Cluster) chooseSocket() {
-	switch base := os.TempDir(); {
-	case runtime.GOOS == "windows":
-	case len(c.Dir) <= socketMax:
+	if runtime.GOOS != "windows" && len(c.Dir) <= socketMax {
 		c.Socket = c.Dir
-	default:
-		name := "pgmirror-" + rand.Text()[:12]
-		if len(base) > socketMax-len("/"+name) {
-			base = "/tmp"
-		}
-		c.Socket = filepath.Join(base, name)
 	}
-}
-
-// makeSocketDir makes the directory that halt removes.
-func (c *Cluster) makeSocketDir() error {
-	if c.Socket == "" || c.Socket == c.Dir {
-		return nil
-	}
-	if err := os.Mkdir(c.Socket, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	return c.owner.own(c.Socket)
 }
 
 // initialize runs initdb unless the data directory is there. A directory that

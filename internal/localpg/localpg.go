@@ -36,7 +36,7 @@ type Cluster struct {
 	Host      string // "127.0.0.1"
 	Port      int
 	Dir       string // absolute; the data directory is "data" in it
-	Socket    string // directory of the unix socket; "" on Windows
+	Socket    string // directory of the unix socket; "" where there is none: on Windows, and when Dir's name is too long
 	Version   int    // major, like 15
 	Superuser string
 	Password  string // of Superuser

@@ -26,9 +26,6 @@ func (c *Cluster) launch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	c.awaitPredecessor(ctx)
-	if err := c.makeSocketDir(); err != nil {
-		return fmt.Errorf("make socket directory: %w", err)
-	}
 	chosen := c.Port != 0
 	giveUp := time.Now().Add(portTimeout)
 	for {
@@ -168,9 +165,6 @@ func (c *Cluster) halt(ctx context.Context, mode shutdown) error {
 		}
 	}
 	c.proc = nil
-	if c.Socket != c.Dir {
-		_ = os.Remove(c.Socket) // an empty directory is all that could stay
-	}
 	return nil
 }
 
