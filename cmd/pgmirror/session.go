@@ -126,7 +126,7 @@ func setupFailure(err error) error {
 		f.Exit = exitPrecondition
 	case errors.As(err, &late):
 		f.Exit = exitTimeout
-		if f.Code == "EnableFailed" { // no patience helps: a person has to click
+		if f.Code == "EnableFailed" || f.Code == "OneLakeForbidden" { // no patience helps: a person has to click
 			f.Exit = exitPrecondition
 		}
 	}

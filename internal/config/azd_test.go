@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -174,6 +176,52 @@ func TestConnectionErrorsNameTheLine(t *testing.T) {
 			t.Errorf("%q: no error", text)
 		} else if !strings.Contains(err.Error(), "3:3") && !strings.Contains(err.Error(), "automatic") {
 			t.Errorf("%q: got %v", text, err)
+		}
+	}
+}
+
+// What the scripts read, wherever a project keeps it.
+func TestScriptsWords(t *testing.T) {
+	load := func(values map[string]string, environ ...string) (*config.Config, error) {
+		return config.Load(t.Context(), config.Options{File: write(t, "name: dev\n"), Environ: environ,
+			Azd: func(context.Context) (map[string]string, error) { return values, nil }})
+	}
+	c, err := load(map[string]string{
+		"postgreSqlServerNameOut": "pg1", "AZURE_RESOURCE_GROUP": "rg", "AZURE_SUBSCRIPTION_ID": "sub", "postgreSqlMirrorConnectionModeOut": "fabricUser",
+		"POSTGRES_CREATE_MIRRORING_SEED_TABLE": "false", "POSTGRES_TEMP_ENABLE_KV_PUBLIC_ACCESS": "yes", "POSTGRES_FABRIC_ENTRA_ROLE_NAME": "sp",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "/subscriptions/sub/resourceGroups/rg/providers/Microsoft.DBforPostgreSQL/flexibleServers/pg1"; c.Server.ID != want {
+		t.Errorf("server: got %s, want %s", c.Server.ID, want)
+	}
+	if c.Seed.Create || !c.Allows(config.OpenVault) || c.Role.Name != "sp" || c.Role.SignIn != "entra" {
+		t.Errorf("got %+v, %v, %+v", c.Seed, c.Allow, c.Role)
+	}
+	if _, err := load(nil, "POSTGRES_MIRROR_CONNECTION_MODE=admin"); err == nil {
+		t.Error("mode admin is taken over")
+	}
+	c, err = load(map[string]string{"POSTGRES_ENABLE_FABRIC_MIRRORING": "false", "postgreSqlServerResourceId": c.Server.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var problems config.Problems
+	if err := c.Validate(); !errors.As(err, &problems) || !problems.OnlyMissing() {
+		t.Errorf("mirroring switched off: got %v, want a hook that waits", err)
+	}
+}
+
+// A password in a wrong place is refused, and not repeated.
+func TestPasswordsInWrongPlaces(t *testing.T) {
+	for name, o := range map[string]config.Options{
+		"file":         {File: write(t, "name: a\nadmin:\n  password: hunter2\n")},
+		"file, nested": {File: write(t, "name: a\nadmin: {user: {password: hunter2}}\n")},
+		"flag":         {File: write(t, "name: a\n"), Flags: map[string]string{"admin.password": "hunter2"}},
+		"URL":          {File: write(t, "name: a\n"), Environ: []string{"POSTGRES_URL=postgres://a:hunter2@b:c/d"}},
+	} {
+		if _, err := config.Load(t.Context(), o); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %v, want an error without the password", name, err)
 		}
 	}
 }

@@ -37,6 +37,7 @@ type Config struct {
 
 	Tokens Tokens `yaml:"-"` // from the environment only
 
+	off    bool              // the scripts' switch says that nothing is to be mirrored
 	values []Value           // where each value came from
 	azd    map[string]string // the azd environment as it was read; nil: there is none
 }

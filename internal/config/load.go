@@ -122,7 +122,11 @@ func (c *Config) applyAzd(ctx context.Context, azd func(context.Context) (map[st
 		values = env
 	}
 	for _, f := range fields {
-		for _, key := range f.azd {
+		keys := f.azd
+		if c.azd != nil { // people put the scripts' variables there, too
+			keys = slices.Concat(f.azd, f.env)
+		}
+		for _, key := range keys {
 			text := values[key]
 			if text == "" {
 				continue
@@ -141,7 +145,20 @@ func (c *Config) applyAzd(ctx context.Context, azd func(context.Context) (map[st
 			break
 		}
 	}
-	return nil
+	if err := c.applyServerName(values); err != nil {
+		return err
+	}
+	return c.applyWords(values, "azd ")
+}
+
+// applyServerName makes the server's id of its name, for deployments that put out
+// no id.
+func (c *Config) applyServerName(values map[string]string) error {
+	name, group, subscription := values["postgreSqlServerNameOut"], values["AZURE_RESOURCE_GROUP"], values["AZURE_SUBSCRIPTION_ID"]
+	if c.Server.ID != "" || name == "" || group == "" || subscription == "" {
+		return nil
+	}
+	return c.set("server.id", "/subscriptions/"+subscription+"/resourceGroups/"+group+"/providers/Microsoft.DBforPostgreSQL/flexibleServers/"+name, "azd postgreSqlServerNameOut")
 }
 
 func (c *Config) applyFile(path string) error {
@@ -217,44 +234,49 @@ func (c *Config) applyEnv(env map[string]string) error {
 			break
 		}
 	}
-	if err := c.applyMode(env); err != nil {
-		return err
-	}
-	return c.applyOldConsent(env["POSTGRES_TEMP_ENABLE_KV_PUBLIC_ACCESS"])
+	return c.applyWords(env, "")
 }
 
-// applyMode reads the scripts' words for who signs in. admin isn't taken over:
-// the mirror has a role of its own.
-func (c *Config) applyMode(env map[string]string) error {
-	switch mode := env["POSTGRES_MIRROR_CONNECTION_MODE"]; mode {
-	case "", "fabricUser":
-	default:
-		return fmt.Errorf("POSTGRES_MIRROR_CONNECTION_MODE: %q isn't taken over: the mirror signs in as a role of its own (fabricUser)", mode)
-	}
-	if name := env["POSTGRES_FABRIC_ENTRA_ROLE_NAME"]; name != "" {
-		if err := c.set("role.name", name, "POSTGRES_FABRIC_ENTRA_ROLE_NAME"); err != nil {
-			return err
+// applyWords reads the scripts' variables that aren't a setting's value.
+func (c *Config) applyWords(values map[string]string, from string) error {
+	for _, key := range []string{"POSTGRES_MIRROR_CONNECTION_MODE", "postgreSqlMirrorConnectionModeOut"} {
+		if mode := values[key]; mode != "" && mode != "fabricUser" {
+			return fmt.Errorf("%s%s: %q isn't taken over: the mirror signs in as a role of its own (fabricUser)", from, key, mode)
 		}
-		return c.set("role.signIn", "entra", "POSTGRES_FABRIC_ENTRA_ROLE_NAME")
 	}
-	return nil
-}
-
-// applyOldConsent maps the scripts' variable to the consent of today.
-func (c *Config) applyOldConsent(text string) error {
-	yes, err := truth(text)
-	if err != nil {
-		return fmt.Errorf("POSTGRES_TEMP_ENABLE_KV_PUBLIC_ACCESS: %w", err)
+	if name := values["POSTGRES_FABRIC_ENTRA_ROLE_NAME"]; name != "" {
+		for path, value := range map[string]string{"role.name": name, "role.signIn": "entra"} {
+			if err := c.set(path, value, from+"POSTGRES_FABRIC_ENTRA_ROLE_NAME"); err != nil {
+				return err
+			}
+		}
 	}
-	if yes && !c.Allows(OpenVault) {
-		c.Allow = append(c.Allow, OpenVault)
-		c.note("allow", "POSTGRES_TEMP_ENABLE_KV_PUBLIC_ACCESS")
+	for key, say := range map[string]func(yes bool){
+		"POSTGRES_ENABLE_FABRIC_MIRRORING": func(yes bool) { c.off = !yes },
+		"POSTGRES_TEMP_ENABLE_KV_PUBLIC_ACCESS": func(yes bool) {
+			if yes && !c.Allows(OpenVault) {
+				c.Allow = append(c.Allow, OpenVault)
+				c.note("allow", from+"POSTGRES_TEMP_ENABLE_KV_PUBLIC_ACCESS")
+			}
+		},
+	} {
+		if values[key] == "" {
+			continue
+		}
+		yes, err := truth(values[key])
+		if err != nil {
+			return fmt.Errorf("%s%s: %w", from, key, err)
+		}
+		say(yes)
 	}
 	return nil
 }
 
 func (c *Config) applyFlags(flags map[string]string) error {
 	for _, path := range slices.Sorted(maps.Keys(flags)) {
+		if f := fieldOf(path); f.secret {
+			return fmt.Errorf("%s isn't taken from the command line, which others on this machine can read: set %s", path, f.env[0])
+		}
 		if err := c.set(path, flags[path], "flag"); err != nil {
 			return err
 		}

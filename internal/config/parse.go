@@ -27,7 +27,8 @@ func parse(data []byte) (*Config, []setting, error) {
 		return c, nil, nil
 	}
 	if err != nil {
-		return nil, nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+		// Without the lines around it: somebody may have put a password there.
+		return nil, nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, false)))
 	}
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {

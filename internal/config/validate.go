@@ -82,6 +82,9 @@ const missing = "missing"
 type refuse = func(field, format string, args ...any)
 
 func (c *Config) checkMirror(refuse refuse) {
+	if c.off {
+		refuse("mirror", missing+": POSTGRES_ENABLE_FABRIC_MIRRORING says that nothing is to be mirrored")
+	}
 	if c.Mode != Native && c.Mode != Open {
 		refuse("mode", "%q is neither native nor open", c.Mode)
 	}

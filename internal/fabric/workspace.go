@@ -89,3 +89,13 @@ func (c *Client) AddWorkspaceRole(ctx context.Context, workspace string, a RoleA
 	}
 	return nil
 }
+
+// SetWorkspaceRole changes the role of an assignment.
+func (c *Client) SetWorkspaceRole(ctx context.Context, workspace, id, role string) error {
+	want := core.WorkspaceRole(role)
+	_, err := c.workspaces.UpdateWorkspaceRoleAssignment(ctx, workspace, id, core.UpdateWorkspaceRoleAssignmentRequest{Role: &want}, nil)
+	if err != nil {
+		return fmt.Errorf("change workspace role: %w", err)
+	}
+	return nil
+}

@@ -85,5 +85,6 @@ var codes = map[string]Explanation{
 	"MirrorOtherSource":     {Sentence: "A mirrored database with this name exists and mirrors something else.", Remedy: "Choose another mirror.name."},
 	"MirrorPaused":          {Sentence: "The mirror is paused, as when its capacity is.", Remedy: "Resume the capacity; then stop and start the mirror."},
 	"MirrorStopped":         {Sentence: "The mirror was stopped; starting it copies everything again.", Remedy: "Consent to that (reseed)."},
+	"OneLakeForbidden":      {Sentence: "The server's identity may not write into the workspace.", Remedy: "Give it the role Contributor in the workspace, or Read and Write on the mirrored database: Share, in its menu. A new role takes some minutes."},
 	"TableFailed":           {Sentence: "Fabric reports that a table failed.", Remedy: "Read its error; status shows it."},
 }

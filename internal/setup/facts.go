@@ -22,6 +22,7 @@ type Facts struct {
 	Listed      bool              // the configuration lists tables
 	Connection  fabric.Connection //
 	Mirror      fabric.MirroredDatabase
+	ByHand      bool // the workspace's roles can't be read: a person gives the server's identity what it needs
 
 	// IfReady leaves for later what somebody else has to give first, with all that
 	// follows from it, instead of being blocked by it.
@@ -29,6 +30,7 @@ type Facts struct {
 
 	adminPassword secret
 	rolePassword  secret
+	recovering    bool                       // the role's password is in a deleted secret: it will be had back
 	parameters    map[string]azure.Parameter // as last listed; nil: to be listed anew
 	pending       map[string]bool            // steps that have something to do
 	waiting       map[string]bool            // steps that are left for later

@@ -43,7 +43,7 @@ var rights = map[string]Rights{
 	"seed-table":        {Look: "the role's sign-in", Change: "CREATE on the schema, which the role has by then"},
 	"prerequisites":     {Look: "the role's sign-in", Change: nothing},
 	"connection":        {Look: "User of the connection", Change: "nothing in the workspace; for a gateway ConnectionCreator on it; a service principal needs the tenant setting that lets it create connections"},
-	"workspace-role":    {Look: workspaceViewer, Change: "Member of the workspace. Without it, give the server's identity Read and Write on the mirrored database by hand: Share, in its menu"},
+	"workspace-role":    {Look: "Member of the workspace. Without it the step is told and passed by: give the server's identity Read and Write on the mirrored database by hand, Share in its menu", Change: "Member of the workspace"},
 	"mirrored-database": {Look: workspaceViewer, Change: workspaceWriter},
 	"start":             {Look: workspaceViewer, Change: workspaceWriter},
 	"proof":             {Look: workspaceViewer + ", and the role's sign-in", Change: nothing},

@@ -121,7 +121,7 @@ func TestLastingFaults(t *testing.T) {
 		{"Fabric, workspace", "WorkspaceForbidden", emulator.Fault{Service: "fabric", Path: workspacePath, Status: 403, Code: "InsufficientPrivileges"}},
 		{"Fabric, signed out", "SignInNeeded", emulator.Fault{Service: "fabric", Status: 401, Code: "TokenExpired"}},
 		{"Fabric, connection", "WorkspaceForbidden", emulator.Fault{Service: "fabric", Method: "POST", Path: "/v1/connections", Status: 403, Code: "InsufficientPermissionsToManageConnection"}},
-		{"Fabric, roles", "WorkspaceForbidden", emulator.Fault{Service: "fabric", Path: workspacePath + "/roleAssignments", Status: 403, Code: "InsufficientWorkspaceRole"}},
+		{"Fabric, roles", "WorkspaceForbidden", emulator.Fault{Service: "fabric", Method: "POST", Path: workspacePath + "/roleAssignments", Status: 403, Code: "InsufficientWorkspaceRole"}},
 		{"Fabric, mirror", "WorkspaceForbidden", emulator.Fault{Service: "fabric", Method: "POST", Path: workspacePath + "/mirroredDatabases", Status: 403, Body: "html"}},
 	} { // in the order of the steps: each run gets a little further
 		t.Run(tt.name, func(t *testing.T) {

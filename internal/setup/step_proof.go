@@ -3,11 +3,13 @@ package setup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/fabric"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
 // proofStep waits until Fabric says that every table replicates and has processed
@@ -51,9 +53,43 @@ func (s proofStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		rows += now.ProcessedRows
 	}
 	if len(behind) > 0 || len(status) == 0 {
-		return Finding{Action: Wait, Reason: "NotReplicating", Have: or(strings.Join(behind, ", "), "no table yet"), Want: "every table Replicating, with rows"}, nil
+		return s.behind(ctx, f, or(strings.Join(behind, ", "), "no table yet"))
 	}
 	return asWanted(fmt.Sprintf("%d tables Replicating, %d rows processed", len(f.Picked), rows)), nil
+}
+
+// behind waits, and says what azure_cdc itself complains of. That the identity may
+// not write passes when a role is minutes young; where a person has to give it,
+// the person is asked at once.
+func (s proofStep) behind(ctx context.Context, f *Facts, have string) (Finding, error) {
+	found := Finding{Action: Wait, Reason: "NotReplicating", Have: have, Want: "every table Replicating, with rows"}
+	session, err := s.reader(ctx, f)
+	if err != nil {
+		return Finding{}, err
+	}
+	complaints, err := session.Complaints(ctx)
+	if admin.IsForbidden(err) || admin.IsUnknownFunction(err) || len(complaints) == 0 { // who may not ask knows no more
+		return found, nil
+	}
+	if err != nil {
+		return Finding{}, err
+	}
+	found.Have += "; azure_cdc says " + strings.Join(complaints, ", ")
+	if slices.Contains(complaints, "CDC_ERR_SYS_ONELAKE_PERMISSION_DENIED") {
+		found.Code, found.Hint = "OneLakeForbidden", s.workspacePage()
+		if f.ByHand {
+			return blocked(found.Code, f.Server.PrincipalID+": "+byHand, found.Hint), nil
+		}
+	}
+	return found, nil
+}
+
+// reader is who may look into the tables: nobody of ours signs in as an Entra role.
+func (s proofStep) reader(ctx context.Context, f *Facts) (*admin.Session, error) {
+	if s.Config.Role.SignIn == "entra" {
+		return s.asAdmin(ctx, f)
+	}
+	return s.asRole(ctx, f)
 }
 
 // proved is Replicating with rows; without rows only when the source has none.
@@ -64,11 +100,7 @@ func (s proofStep) proved(ctx context.Context, f *Facts, t *postgres.Table, now 
 	if now.ProcessedRows > 0 {
 		return true, nil
 	}
-	ask := s.asRole
-	if s.Config.Role.SignIn == "entra" {
-		ask = s.asAdmin
-	}
-	role, err := ask(ctx, f)
+	role, err := s.reader(ctx, f)
 	if err != nil {
 		return false, err
 	}

@@ -48,7 +48,7 @@ func (s roleStep) signIn(ctx context.Context, f *Facts) (Finding, error) {
 	reset := Finding{Action: Update, Reason: "PasswordDiffers", Code: "RolePasswordWrong", Have: "the store's password isn't " + name + "'s", Want: "the store's",
 		Consent: config.ResetPassword, Allowed: s.Config.Allows(config.ResetPassword), Hint: "pgmirror apply --allow reset-password", After: s.beforeSecret(f)}
 	if f.rolePassword == "" {
-		if f.pending["role-secret"] {
+		if f.pending["role-secret"] && !f.recovering {
 			return reset, nil
 		}
 		return after("role-secret"), nil

@@ -15,7 +15,7 @@ type roleSecretStep struct{ *Clients }
 func (roleSecretStep) Name() string { return "role-secret" }
 
 func (s roleSecretStep) Check(ctx context.Context, f *Facts) (Finding, error) {
-	f.rolePassword = ""
+	f.rolePassword, f.recovering = "", false
 	if s.Config.Role.SignIn == "entra" {
 		return asWanted("not needed: the role signs in by Entra"), nil
 	}
@@ -32,6 +32,7 @@ func (s roleSecretStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return asWanted("in the vault as " + name), nil
 	}
 	if deleted, err := s.Vault.Deleted(ctx, name); err == nil && deleted { // who may not ask can't recover it either
+		f.recovering = true
 		return Finding{Action: Create, Reason: "SecretDeleted", Have: "deleted, and can be recovered", Want: name}, nil
 	}
 	if !f.Admin {

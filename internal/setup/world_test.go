@@ -195,14 +195,18 @@ func isWrite(q *http.Request) bool {
 }
 
 // plan looks once.
-func plan(t *testing.T, cfg *config.Config) []setup.Finding {
+func plan(t *testing.T, cfg *config.Config, how ...func(*setup.Facts)) []setup.Finding {
 	t.Helper()
 	c, err := setup.NewClients(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close(context.Background())
-	found, err := setup.Plan(t.Context(), setup.Steps(c), &setup.Facts{})
+	var facts setup.Facts
+	for _, h := range how {
+		h(&facts)
+	}
+	found, err := setup.Plan(t.Context(), setup.Steps(c), &facts)
 	if err != nil {
 		t.Fatal(err)
 	}

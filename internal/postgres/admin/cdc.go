@@ -99,6 +99,13 @@ func notOK(all []Verdict) []Verdict {
 	return out
 }
 
+// Complaints are what azure_cdc says is wrong with the server as a whole.
+func (s *Session) Complaints(ctx context.Context) ([]string, error) {
+	codes, err := many[string](ctx, s, `SELECT DISTINCT error_code::text FROM azure_cdc.get_health_status('', '')
+		WHERE error_type = 'S' ORDER BY 1`)
+	return codes, wrap("ask azure_cdc for its health", err)
+}
+
 // ExtensionTables are the oids of tables that belong to an extension: they are
 // never mirrored.
 func (s *Session) ExtensionTables(ctx context.Context) (map[uint32]bool, error) {
