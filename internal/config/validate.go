@@ -207,6 +207,9 @@ func (c *Config) checkEndpoints(refuse refuse) {
 		if u, err := url.Parse(e.url); e.url != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
 			refuse(e.field, "want an https address")
 		}
+		if e.field == "vault" && e.url == "" {
+			continue // its token may be for a vault that a reference names; whom it is sent to is looked at there
+		}
 		if e.token != "" && !Loopback(e.url) {
 			refuse(e.tokenField, "tokens are accepted for services on this machine only; for the cloud sign in with az login or azd auth login")
 		}

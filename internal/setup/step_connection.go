@@ -23,7 +23,10 @@ func (s connectionStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return after("workspace"), nil
 	}
 	if id := s.Config.Connection.ID; id != "" {
-		return s.given(ctx, f, id)
+		found, err := s.given(ctx, f, id)
+		if err != nil || found.Code != "ConnectionNotFound" || !s.remembered() {
+			return found, err
+		}
 	}
 	all, err := s.Fabric.Connections(ctx)
 	if err != nil {
@@ -54,6 +57,12 @@ func (s connectionStep) private(f *Facts) []Note {
 		return nil
 	}
 	return []Note{{"ServerPrivate", "", "the server has no public access: Fabric reaches it by a virtual network data gateway only (connection.gateway)"}}
+}
+
+// remembered is an id that an earlier run left with azd: when that connection is
+// gone, another one is looked for, and made. One that a person gave is insisted on.
+func (s connectionStep) remembered() bool {
+	return strings.HasPrefix(s.Config.Source("connection.id"), "azd ")
 }
 
 func (s connectionStep) given(ctx context.Context, f *Facts, id string) (Finding, error) {
@@ -113,7 +122,17 @@ func (s connectionStep) Apply(ctx context.Context, f *Facts) error {
 		m.Password = string(f.rolePassword)
 	}
 	_, err = s.Fabric.CreateConnection(ctx, m)
+	if fabric.IsConflict(err) && s.made(ctx, f.Host) { // by our own request, whose answer was lost
+		return nil
+	}
 	return err
+}
+
+// made looks for the connection; what can't be looked at isn't there.
+func (s connectionStep) made(ctx context.Context, host string) bool {
+	all, err := s.Fabric.Connections(ctx)
+	_, ok := s.find(all, host)
+	return err == nil && ok
 }
 
 var errNoMethod = errors.New("fabric offers no PostgreSQL connection with a password here")
