@@ -2,18 +2,30 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/delta"
+	"github.com/pgmirror/pgmirror/internal/fabric"
 	"github.com/pgmirror/pgmirror/internal/replicator"
+	"github.com/pgmirror/pgmirror/internal/setup"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
 
 type replicateOptions struct {
 	landing, tables string
+	keys            string
+	envFile         string
 	schema          string
 	once            bool
 	json            bool
@@ -30,14 +42,22 @@ func newReplicateCmd(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replicate LANDING-ZONE TABLES",
 		Short: "Turn a landing zone in a folder into Delta tables, as Fabric does",
-		Long: `Applies every file of an open mirroring landing zone in a folder to Delta tables
-in another folder, as TABLES/<schema>/<table>, until Ctrl-C; with --once, what is
-there now. It goes on where it, or a process that died, left off.
+		Long: `Applies every file of an open mirroring landing zone in a folder to Delta tables,
+as TABLES/<schema>/<table>, until Ctrl-C; with --once, what is there now. It goes
+on where it, or a process that died, left off.
+
+TABLES is another folder; or one of OneLake, as in a lakehouse's properties, or
+of a storage account with a hierarchical namespace:
+
+  https://onelake.dfs.fabric.microsoft.com/<workspace>/<item>/Tables
+  abfss://<container>@<account>.dfs.core.windows.net/<folder>
+
+It signs in there as the environment, a managed identity, az or azd says.
 
 Deleted rows are marked by deletion vectors; --rewrite writes their files anew
 instead, for readers that don't know those. Small files are put together, and
 what no version within the retention needs is deleted, beside the commits.
-TABLES/_keys is a cache, which may be deleted.`,
+The folder of --keys is a cache, which may be deleted.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.landing, o.tables = args[0], args[1]
@@ -53,6 +73,8 @@ TABLES/_keys is a cache, which may be deleted.`,
 	f.IntVar(&o.workers, "workers", 0, "tables worked on at once (default: one a processor)")
 	f.DurationVar(&o.retention, "retention", 24*time.Hour, "how long superseded versions can be read, 1h at least")
 	f.Float64Var(&o.share, "upkeep", 0.25, "share of one processor's time for compaction and the like, up to 1")
+	f.StringVar(&o.keys, "keys", "", "folder of this machine where it keeps which key lies where (default: TABLES/_keys; of a lake, below the user's cache)")
+	f.StringVar(&o.envFile, "env-file", "", "read KEY=value lines, as pgmirror emulator --env writes them, before the environment")
 	f.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics and /healthz at this address; without a host on this machine only: --metrics :9188")
 	return cmd
 }
@@ -93,7 +115,7 @@ func runReplicate(ctx context.Context, o replicateOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	tables, err := store.OpenDir(o.tables)
+	tables, keys, err := o.target(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -104,7 +126,7 @@ func runReplicate(ctx context.Context, o replicateOptions, s streams) error {
 	m := newReplicateMetrics()
 	r := replicator.New(replicator.Config{
 		Landing: zone, Tables: tables, DefaultSchema: o.schema, AppID: "pgmirror-replicate", ScanInterval: o.interval,
-		CopyOnWrite: o.rewrite, Workers: o.workers, KeyCache: filepath.Join(o.tables, "_keys"),
+		CopyOnWrite: o.rewrite, Workers: o.workers, KeyCache: keys,
 		Upkeep: replicator.Upkeep{Share: o.share, Retention: o.retention},
 		Events: func(e replicator.Event) { m.event(e); view.event(e) },
 	})
@@ -128,6 +150,80 @@ func runReplicate(ctx context.Context, o replicateOptions, s streams) error {
 		return err
 	}
 	return failedTables(r.Status())
+}
+
+// target opens TABLES, and says where its keys are kept.
+func (o replicateOptions) target(ctx context.Context, s streams) (tables store.Store, keys string, err error) {
+	if !strings.Contains(o.tables, "://") {
+		if o.keys == "" {
+			o.keys = filepath.Join(o.tables, "_keys")
+		}
+		tables, err = store.OpenDir(o.tables)
+		return tables, o.keys, err
+	}
+	if tables, err = openLake(ctx, s, o.tables, o.envFile); err != nil {
+		return nil, "", err
+	}
+	if err := delta.Prove(ctx, tables); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", o.tables, err)
+	}
+	if o.keys == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, "", fail(exitError, "UsageInvalid", "pgmirror replicate --keys FOLDER "+o.landing+" "+o.tables, "no cache folder is known: %v", err)
+		}
+		sum := sha256.Sum256([]byte(o.tables))
+		o.keys = filepath.Join(cache, "pgmirror", "keys", hex.EncodeToString(sum[:8]))
+	}
+	return tables, o.keys, nil
+}
+
+// openLake opens a folder of OneLake or of a storage account.
+func openLake(ctx context.Context, s streams, address, envFile string) (store.Store, error) {
+	endpoint, container, folder, err := lakeAddress(address)
+	if err != nil {
+		return nil, &failure{Exit: exitError, Code: "UsageInvalid", Err: err, Next: "pgmirror replicate --help"}
+	}
+	environ := s.Environ
+	if envFile != "" {
+		more, err := config.ReadEnv(envFile)
+		if err != nil {
+			return nil, &failure{Exit: exitError, Code: "ConfigUnreadable", Err: err}
+		}
+		environ = append(more, s.Environ...)
+	}
+	cfg, err := config.Load(ctx, config.Options{Environ: environ})
+	if err != nil {
+		return nil, &failure{Exit: exitError, Code: "ConfigUnreadable", Err: err, Next: "pgmirror plan --explain-config"}
+	}
+	cfg.Workspace, cfg.Endpoints.OneLakeDFS = container, endpoint
+	clients, err := setup.NewClients(ctx, cfg)
+	if err != nil {
+		return nil, setupFailure(err)
+	}
+	item, rest, _ := strings.Cut(folder, "/")
+	lake, err := clients.OneLake(item, rest)
+	if err != nil {
+		return nil, setupFailure(err)
+	}
+	return fabric.NewOneLake(lake)
+}
+
+// lakeAddress reads both forms in which Microsoft's pages give a folder:
+// https://host/container/folder and abfss://container@host/folder.
+func lakeAddress(address string) (endpoint, container, folder string, err error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", "", "", err
+	}
+	container, folder, _ = strings.Cut(strings.Trim(u.Path, "/"), "/")
+	if u.Scheme == "abfss" {
+		container, folder = u.User.Username(), strings.Trim(u.Path, "/")
+	}
+	if u.Scheme != "https" && u.Scheme != "abfss" || u.Host == "" || container == "" || folder == "" || u.RawQuery != "" {
+		return "", "", "", fmt.Errorf("%q is none of https://HOST/CONTAINER/FOLDER, abfss://CONTAINER@HOST/FOLDER", address)
+	}
+	return "https://" + u.Host, container, folder, nil
 }
 
 func failedTables(list []replicator.TableStatus) error {

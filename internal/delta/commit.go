@@ -49,6 +49,26 @@ func Commit(ctx context.Context, table store.Store, readVersion int64, actions [
 	return version, nil
 }
 
+// Prove makes sure that a store refuses to write a file that is there when it is
+// asked to: that no commit overwrites another stands on it. It leaves nothing
+// behind.
+func Prove(ctx context.Context, s store.Store) error {
+	name := "_pgmirror_probe_" + uuid.NewString()
+	defer func() {
+		_ = s.Remove(context.WithoutCancel(ctx), name) // one that stays is in nobody's way
+	}()
+	if _, err := s.Put(ctx, name, []byte("1"), store.Cond{Absent: true}); err != nil {
+		return fmt.Errorf("prove that commits are kept apart: %w", err)
+	}
+	switch _, err := s.Put(ctx, name, []byte("2"), store.Cond{Absent: true}); {
+	case err == nil:
+		return errors.New("the store overwrites files that it was asked not to: commits would overwrite each other")
+	case !errors.Is(err, store.ErrExist):
+		return fmt.Errorf("prove that commits are kept apart: %w", err)
+	}
+	return nil
+}
+
 // settle finds out whether a write whose outcome is unknown is ours: the id in
 // commitInfo tells our bytes from anybody else's.
 func settle(ctx context.Context, table store.Store, version int64, body []byte, unknown error) error {

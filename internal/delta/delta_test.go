@@ -153,6 +153,42 @@ func TestCommitsDontOverwrite(t *testing.T) {
 	}
 }
 
+// overwriting is a store that takes no notice of conditions.
+type overwriting struct{ store.Store }
+
+func (o overwriting) Put(ctx context.Context, name string, body []byte, _ store.Cond) (store.Info, error) {
+	return o.Store.Put(ctx, name, body, store.Cond{})
+}
+
+func TestProve(t *testing.T) {
+	d := newTable(t)
+	if err := Prove(t.Context(), d.s); err != nil {
+		t.Error(err)
+	}
+	if err := Prove(t.Context(), overwriting{d.s}); err == nil {
+		t.Error("a store that overwrites was taken")
+	}
+	if left, err := d.s.List(t.Context(), ""); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v, want nothing", left, err)
+	}
+}
+
+func TestPathsAreEncoded(t *testing.T) {
+	for name, want := range map[string]string{
+		"part-1.parquet": "part-1.parquet", "a b/c%d.parquet": "a%20b/c%25d.parquet", "x:y": "x%3Ay", "é?#+": "%C3%A9%3F%23+",
+	} {
+		got := EncodePath(name)
+		if back, err := decodePath(got); got != want || back != name || err != nil {
+			t.Errorf("%s: got %s, and back %s, %v, want %s", name, got, back, err, want)
+		}
+	}
+	for _, p := range []string{"/a", "s3://b/a", "file:/a", "a/../b", "a//b", "%2e%2e/b", "%zz", ""} {
+		if got, err := decodePath(p); err == nil {
+			t.Errorf("%q: got %s, want an error", p, got)
+		}
+	}
+}
+
 // lostAnswer does every Put and says that it doesn't know.
 type lostAnswer struct {
 	store.Store
