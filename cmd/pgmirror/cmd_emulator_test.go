@@ -1,14 +1,22 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"io"
+	"os"
 	sh "os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/emulator"
+	"github.com/pgmirror/pgmirror/internal/parquet"
 )
 
 // TestEnvText: a shell and --env-file read the same.
@@ -35,5 +43,65 @@ func TestEnvText(t *testing.T) {
 	}
 	if want := url + "|/tmp/a b/ca.pem|plain"; string(out) != want {
 		t.Errorf("sh: got %q, want %q", out, want)
+	}
+}
+
+// TestEmulatorHelp does what the help of the emulator says, in its words.
+func TestEmulatorHelp(t *testing.T) {
+	shell, err := sh.LookPath("sh")
+	if err != nil {
+		t.Skip("no shell here")
+	}
+	if _, err := sh.LookPath("curl"); err != nil {
+		t.Skip("no curl here")
+	}
+	dir, err := os.MkdirTemp("", "emulator-help") // t.TempDir is closed to the server's user
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan exitCode)
+	var said strings.Builder
+	go func() {
+		ended <- exitCode(execute(ctx, []string{"emulator", "--dir", filepath.Join(dir, "fabric"), "--env", filepath.Join(dir, "fabric.env"), "--open-mirror", "shop", "--scan-interval", "100ms"},
+			streams{Out: io.Discard, Err: &said}))
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if code := <-ended; code != exitOK && code != exitInterrupted {
+			t.Errorf("the emulator: exit %d, %s", code, said.String())
+		}
+	})
+
+	b := batch.New(&batch.Schema{Fields: []batch.Field{{Name: "id", Type: batch.Type{Kind: batch.Int64}}}}, false)
+	b.Cols[0].AppendInt64(7)
+	b.EndRow()
+	var file bytes.Buffer
+	if err := parquet.Write(&file, b, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "orders.parquet"), file.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	script.WriteString("set -eu\n")
+	for line := range strings.Lines(emulatorHelp) {
+		if command, ok := strings.CutPrefix(line, "  "); ok && !strings.HasPrefix(command, "pgmirror emulator") {
+			script.WriteString(strings.ReplaceAll(command, "/tmp/fabric", filepath.Join(dir, "fabric")))
+		}
+	}
+	play, stop := context.WithTimeout(ctx, 5*time.Minute)
+	defer stop()
+	cmd := sh.CommandContext(play, shell, "-c", script.String())
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s", err, script.String(), out)
+	}
+	for _, want := range []string{`"status":"Replicating"`, `"processedRows":1`, "00000000000000000000.json", `"value":`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("got %s, want %s in it", out, want)
+		}
 	}
 }

@@ -16,7 +16,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +42,10 @@ type Options struct {
 	// and move nothing.
 	Native func(ctx context.Context, n NativeSource) error
 	PGBin  string // directory of initdb and postgres; "" is the newest installed
+
+	// OpenMirror has an open mirrored database of this name, in the first workspace,
+	// running from the start: for who only wants a landing zone. "": none.
+	OpenMirror string
 
 	ScanInterval   time.Duration // of the replicators; 0 is 1 s, Fabric's own is 15 to 20 s
 	ProvisionDelay time.Duration // how long a new mirrored database is Initializing; Fabric's own is a minute
@@ -68,6 +74,22 @@ type ServerOptions struct {
 	Public        string // publicNetworkAccess; "" is Enabled
 	NoFirewall    bool   // without the rule that lets Azure's services in
 	Identity      bool   // with a system-assigned identity
+}
+
+func (s ServerOptions) check() error {
+	for _, c := range []struct {
+		what, value string
+		known       []string
+	}{
+		{"tier", s.Tier, []string{"GeneralPurpose", "MemoryOptimized", "Burstable"}},
+		{"high availability", s.HA, []string{"Disabled", "SameZone", "ZoneRedundant"}},
+		{"public access", s.Public, []string{"Enabled", "Disabled"}},
+	} {
+		if c.value != "" && !slices.Contains(c.known, c.value) {
+			return fmt.Errorf("the server's %s is one of %s, not %q", c.what, strings.Join(c.known, ", "), c.value)
+		}
+	}
+	return nil
 }
 
 // Emulator is a running one.
@@ -104,6 +126,9 @@ func Start(ctx context.Context, o Options) (*Emulator, error) {
 		return nil, errors.Join(errors.New("the emulator needs a directory"), err)
 	}
 	o.Dir = dir
+	if err := o.Server.check(); err != nil {
+		return nil, err
+	}
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the emulator's directory: %w", err)
 	}

@@ -85,6 +85,42 @@ func (f *fabric) create(c *call, show func(*state, *itemState) map[string]any) (
 	return f.maybeLater(c, reply{http.StatusCreated, body})
 }
 
+// openMirror finds the mirrored database of Options.OpenMirror.
+func (s *state) openMirror(name string) *itemState {
+	for _, it := range s.Items {
+		if it.Workspace == s.Workspaces[0].ID && it.Type == mirrorType && equalFold(it.Name, name) {
+			return it
+		}
+	}
+	return nil
+}
+
+// runOpenMirror sees to it that an open mirrored database of a name runs. It is
+// ready at once.
+func (f *fabric) runOpenMirror(name string) error {
+	if e := checkName(name); e != nil {
+		return e
+	}
+	it := &itemState{ID: newID(), Type: mirrorType, Name: name, Endpoint: newID(), Ready: f.now(), Definition: json.RawMessage(
+		`{"properties":{"source":{"type":"GenericMirror","typeProperties":{}},"target":{"type":"MountedRelationalDatabase","typeProperties":{"defaultSchema":"dbo","format":"Delta"}}}}`)}
+	err := f.state.change(func(s *state) error {
+		if have := s.openMirror(name); have != nil {
+			it = have
+			return nil
+		}
+		it.Workspace = s.Workspaces[0].ID
+		s.Items = append(s.Items, it, it.sqlEndpoint())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := f.mirrors.makeFolders(it); err != nil {
+		return err
+	}
+	return f.mirrors.start(it.ID)
+}
+
 // newMirror checks what doesn't depend on other items.
 func (f *fabric) newMirror(c *call, in *mirrorInput) (*itemState, *fault) {
 	if in.Type != "" && in.Type != mirrorType || in.Type == "" && c.vars["mirror"] == "" && isItems(c) {

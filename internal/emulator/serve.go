@@ -47,7 +47,13 @@ func (e *Emulator) serve(context.Context) error {
 		}
 	}
 	e.servePlain("control", k.service)
-	return m.resume()
+	if err := m.resume(); err != nil {
+		return err
+	}
+	if e.o.OpenMirror == "" {
+		return nil
+	}
+	return f.runOpenMirror(e.o.OpenMirror)
 }
 
 // refuseLake tells a fault as OneLake does.
@@ -241,7 +247,7 @@ func (e *Emulator) Env() []KV {
 	ca := filepath.Join(e.o.Dir, caFile)
 	u := url.URL{Scheme: "postgres", User: url.User(s.Server.Admin), Host: net.JoinHostPort("localhost", strconv.Itoa(e.db.pg.Port)), Path: "/postgres",
 		RawQuery: url.Values{"sslmode": {"verify-full"}, "sslrootcert": {ca}}.Encode()}
-	return []KV{
+	env := []KV{
 		{"FABRIC_ENDPOINT", e.base["fabric"]},
 		{"ARM_ENDPOINT", e.base["arm"]},
 		{"KEYVAULT_URL", e.base["vault"]},
@@ -260,4 +266,10 @@ func (e *Emulator) Env() []KV {
 		{"IDENTITY_ENDPOINT", e.base["control"] + "/msi/token"},
 		{"IDENTITY_HEADER", s.Control},
 	}
+	if it := s.openMirror(e.o.OpenMirror); it != nil {
+		at := e.base["dfs"] + "/" + it.Workspace + "/" + it.ID
+		env = append(env, KV{"MIRRORED_DATABASE_ID", it.ID}, KV{"LANDING_ZONE", at + "/" + landingZone},
+			KV{"TABLES_FOLDER", filepath.Join(e.o.Dir, "onelake", it.Workspace, it.ID, tablesDir)})
+	}
+	return env
 }
