@@ -75,6 +75,7 @@ func runRun(ctx context.Context, o runOptions, s streams) error {
 	if err != nil {
 		return err
 	}
+	push.Renew = func(ctx context.Context) (postgres.Endpoint, error) { return signIn(ctx, o.config, s) }
 	push.Reseed = o.reseed || cfg.Allows(config.Reseed)
 	view := newRunView(s, cfg, o.json)
 	guard := &walGuard{warn: view.warn}
@@ -133,6 +134,20 @@ func pushConfig(ctx context.Context, s streams, cfg *config.Config) (mirror.Conf
 		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget),
 		Fabric: tables, Dropped: gone(tables),
 	}, nil
+}
+
+// signIn reads the role's password anew from where it is kept.
+func signIn(ctx context.Context, o configOptions, s streams) (postgres.Endpoint, error) {
+	cfg, err := o.load(ctx, s)
+	if err != nil {
+		return postgres.Endpoint{}, err
+	}
+	ses, err := openSession(ctx, s, cfg, looking{until: "role-secret"})
+	if err != nil {
+		return postgres.Endpoint{}, err
+	}
+	defer ses.close(ctx)
+	return named(ses.clients.Endpoint(&ses.facts), "pgmirror run"), nil
 }
 
 // spillBytes is how much of this machine's disk large transactions may take before

@@ -119,6 +119,8 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("  … waiting for %s", e.Reason)
 	case mirror.NoLook:
 		v.s.say("%s Fabric could not be asked how its tables are: %s", bad, e.Reason)
+	case mirror.NewTimeline:
+		v.s.say("%s %s; tables with changes that it doesn't have are built anew", bad, e.Reason)
 	case mirror.Reseeding:
 		v.s.say("%s every table is copied anew: %s", bad, e.Reason)
 	case mirror.Retrying:

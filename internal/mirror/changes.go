@@ -31,6 +31,7 @@ type changes struct {
 	mustFile bool
 	ignored  int64 // updates and deletes of a table without a key
 
+	seen     landing.LSN      // behind all that was read from the table for it
 	position landing.Position // what the file will say, once it is taken
 }
 

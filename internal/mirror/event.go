@@ -27,6 +27,7 @@ const (
 	SlotHealth       EventKind = "slot-health"       // Slot
 	SpillFull        EventKind = "spill-full"        // Reason: from now on the server keeps large transactions
 	NoLook           EventKind = "no-look"           // Reason: Fabric could not be asked how the tables are
+	NewTimeline      EventKind = "new-timeline"      // Reason: the source was promoted, and is followed
 	Reseeding        EventKind = "reseeding"         // Reason
 	Retrying         EventKind = "retrying"          // Reason, Wait
 )

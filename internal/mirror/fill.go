@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
@@ -49,7 +50,7 @@ func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []i
 	}
 	keys := c.rows.Select(lacking)
 	found := batch.New(c.schema, false)
-	if err := c.t.m.readRows(ctx, &c.src, dec, keys, xid, found); err != nil {
+	if c.seen, err = c.t.m.readRows(ctx, &c.src, dec, keys, xid, found); err != nil {
 		return 0, err
 	}
 	at := map[string]int{}
@@ -75,12 +76,15 @@ func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []i
 	return filled, nil
 }
 
-// readRows asks over the one connection that is kept for questions.
-func (m *mirror) readRows(ctx context.Context, src *postgres.Table, dec *postgres.Decoder, keys *batch.Batch, xid uint32, found *batch.Batch) error {
-	return m.ask(ctx, func(conn *pgx.Conn) error {
-		_, err := postgres.ReadRows(ctx, conn, src, dec, keys, xid, found)
+// readRows asks over the one connection that is kept for questions. asOf is a
+// position behind all that the rows show.
+func (m *mirror) readRows(ctx context.Context, src *postgres.Table, dec *postgres.Decoder, keys *batch.Batch, xid uint32, found *batch.Batch) (asOf landing.LSN, err error) {
+	err = m.ask(ctx, func(conn *pgx.Conn) error {
+		at, err := postgres.ReadRows(ctx, conn, src, dec, keys, xid, found)
+		asOf = landing.LSN(at)
 		return err
 	})
+	return asOf, err
 }
 
 func (m *mirror) ask(ctx context.Context, question func(*pgx.Conn) error) error {

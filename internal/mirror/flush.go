@@ -90,6 +90,7 @@ func (c *changes) publish(ctx context.Context, xid uint32) error {
 	}
 	count := func(s *tableState) {
 		s.Ignored += c.ignored
+		s.Seen = max(s.Seen, c.seen)
 		s.adopt(columnsOf(c.src))
 	}
 	if b.Rows() == 0 && !c.mustFile {

@@ -64,16 +64,7 @@ func newBench(t testing.TB, sql ...string) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	databases++
-	b := &bench{t: t, cluster: c, db: fmt.Sprintf("db%d", databases), dir: t.TempDir()}
-	localpgtest.Exec(t, c.URL("postgres", "pw", "postgres"), "CREATE DATABASE "+b.db)
-	localpgtest.Exec(t, b.url(), sql...)
-	localpgtest.Exec(t, b.url(), `DO $$ DECLARE l text; BEGIN
-		SELECT string_agg(format('%I', tablename), ',') INTO l FROM pg_tables WHERE schemaname = 'public';
-		EXECUTE 'CREATE PUBLICATION p FOR TABLE ' || l; END $$`)
-	if b.landing, err = store.OpenDir(b.dir); err != nil {
-		t.Fatal(err)
-	}
+	b := newBenchOn(t, c, sql...)
 	t.Cleanup(func() {
 		eventually(t, "the slot can be dropped", func() bool {
 			conn, err := pgx.Connect(context.Background(), b.url())
@@ -85,6 +76,22 @@ func newBench(t testing.TB, sql ...string) *bench {
 			return err == nil
 		})
 	})
+	return b
+}
+
+func newBenchOn(t testing.TB, c *localpg.Cluster, sql ...string) *bench {
+	t.Helper()
+	databases++
+	b := &bench{t: t, cluster: c, db: fmt.Sprintf("db%d", databases), dir: t.TempDir()}
+	localpgtest.Exec(t, c.URL("postgres", "pw", "postgres"), "CREATE DATABASE "+b.db)
+	localpgtest.Exec(t, b.url(), sql...)
+	localpgtest.Exec(t, b.url(), `DO $$ DECLARE l text; BEGIN
+		SELECT string_agg(format('%I', tablename), ',') INTO l FROM pg_tables WHERE schemaname = 'public';
+		EXECUTE 'CREATE PUBLICATION p FOR TABLE ' || l; END $$`)
+	var err error
+	if b.landing, err = store.OpenDir(b.dir); err != nil {
+		t.Fatal(err)
+	}
 	return b
 }
 

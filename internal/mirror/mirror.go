@@ -37,6 +37,10 @@ type Config struct {
 	Spill     *postgres.Spill // where large transactions are kept until they commit; nil: the server keeps them
 	Reseed    bool            // when the slot is lost or not as we left it, make a new one and copy every table anew
 
+	// Renew says where the source is and who signs in now, once the source has
+	// refused the password: it may have been changed. nil: it stays as it is.
+	Renew func(ctx context.Context) (postgres.Endpoint, error)
+
 	Events func(Event) // told what happens, one call at a time; nil: nobody is
 
 	// Dropped says whether Fabric has noticed that a table's folder is gone, which
@@ -124,6 +128,13 @@ func Run(ctx context.Context, cfg Config) error {
 			continue
 		case errors.As(err, &fault) || !ran && !slotBusy(err):
 			return err
+		}
+		if passwordRefused(err) && cfg.Renew != nil {
+			if source, rerr := cfg.Renew(ctx); rerr == nil {
+				cfg.Source = source
+			} else {
+				err = fmt.Errorf("%w (and the password could not be read anew: %w)", err, rerr)
+			}
 		}
 		m.emit(Event{Kind: Retrying, Reason: err.Error(), Wait: cfg.retry(try)})
 		select {
@@ -222,6 +233,13 @@ func definitionGone(err error) bool {
 		"42703", // undefined_column
 		"3F000", // invalid_schema_name
 	}, pg.Code)
+}
+
+// passwordRefused says that the server doesn't take the password, or no longer
+// knows the role.
+func passwordRefused(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "28P01" || pg.Code == "28000")
 }
 
 // slotBusy says that the slot is still held, as it is for a while after its

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,6 +57,9 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 	}
 	if m.state.value.Phase == phaseMirroring {
 		err := m.checkSlot(slot, there)
+		if err == nil && m.state.value.Timeline != m.system.timeline {
+			err = m.followTimeline(ctx, repl, slot)
+		}
 		var fault *Fault
 		if err == nil || !m.cfg.Reseed || !errors.As(err, &fault) {
 			e.close()
@@ -77,6 +81,14 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 // durably before the mirror does.
 func (m *mirror) reseed(ctx context.Context, why *Fault) error {
 	m.emit(Event{Kind: Reseeding, Reason: why.Error()})
+	if err := m.rebuildTables(ctx, why.Error(), func(tableState) bool { return true }); err != nil {
+		return err
+	}
+	return m.state.change(ctx, func(s *mirrorState) { s.Phase = phaseSlot })
+}
+
+// rebuildTables has those tables built anew that aren't parked, durably.
+func (m *mirror) rebuildTables(ctx context.Context, why string, which func(tableState) bool) error {
 	files, err := tableFiles(ctx, m.cfg.Landing)
 	if err != nil {
 		return err
@@ -86,31 +98,26 @@ func (m *mirror) reseed(ctx context.Context, why *Fault) error {
 		if err != nil {
 			return err
 		}
-		err = f.change(ctx, func(s *tableState) {
-			s.Run = m.run
-			if s.Phase != phaseParked {
-				s.Phase, s.Reason = phaseRebuilding, why.Error()
-			}
-		})
+		if f.value.Phase == phaseParked || !which(f.value) {
+			continue
+		}
+		err = f.change(ctx, func(s *tableState) { s.Run, s.Phase, s.Reason = m.run, phaseRebuilding, why })
 		if err != nil {
 			return err
 		}
+		m.emit(Event{Kind: Rebuilding, Table: f.value.Schema + "." + f.value.Name, Reason: why})
 	}
-	return m.state.change(ctx, func(s *mirrorState) { s.Phase = phaseSlot })
+	return nil
 }
 
 // checkSlot holds the slot against what the landing zone says of it: its name
 // alone proves nothing.
 func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool) error {
-	s := m.state.value
-	fault := func(code, format string, args ...any) error {
-		return &Fault{Code: code, Err: fmt.Errorf(format, args...),
-			Next: "pgmirror run --reseed, which copies every table anew"}
-	}
+	s, fault := m.state.value, slotFault
 	switch {
 	case s.SystemID != m.system.id:
 		return fault("OtherSystem", "the server has system identifier %s, the mirror was made from %s", m.system.id, s.SystemID)
-	case s.Timeline != m.system.timeline:
+	case s.Timeline > m.system.timeline:
 		return fault("OtherTimeline", "the server is on timeline %d, the mirror follows timeline %d", m.system.timeline, s.Timeline)
 	case !there:
 		return fault("SlotLost", "the slot is gone, and with it changes that the mirror doesn't have")
@@ -120,6 +127,37 @@ func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool) error {
 		return fault("SlotMoved", "the slot was moved to %s, the mirror confirmed no more than %s", slot.ConfirmedFlush, s.Acked)
 	}
 	return nil
+}
+
+func slotFault(code, format string, args ...any) error {
+	return &Fault{Code: code, Err: fmt.Errorf(format, args...), Next: "pgmirror run --reseed, which copies every table anew"}
+}
+
+// followTimeline goes on after the source was promoted from a standby, or was
+// restored, if the slot came with it. What the mirror has of the old timeline from
+// the point on where the new one leaves it never happened: those tables are built
+// anew, and the slot's own position counts, which can't be beyond that point.
+func (m *mirror) followTimeline(ctx context.Context, repl *pgconn.PgConn, slot postgres.SlotInfo) error {
+	ancestors, err := postgres.TimelineHistory(ctx, repl, m.system.timeline)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(ancestors, func(a postgres.Ancestor) bool { return a.Timeline == m.state.value.Timeline })
+	if i < 0 {
+		return slotFault("OtherTimeline", "the server is on timeline %d, which doesn't descend from the mirror's timeline %d", m.system.timeline, m.state.value.Timeline)
+	}
+	end := landing.LSN(ancestors[i].End)
+	if landing.LSN(slot.ConfirmedFlush) > end {
+		return slotFault("SlotMoved", "the slot was moved to %s on timeline %d; the mirror followed timeline %d, which ends at %s", slot.ConfirmedFlush, m.system.timeline, m.state.value.Timeline, end)
+	}
+	why := fmt.Sprintf("it has changes that timeline %d, which left the mirror's at %s, doesn't have", m.system.timeline, end)
+	m.emit(Event{Kind: NewTimeline, LSN: end, Reason: fmt.Sprintf("the source is on timeline %d now, which left timeline %d at %s", m.system.timeline, m.state.value.Timeline, end)})
+	if err := m.rebuildTables(ctx, why, func(s tableState) bool { return max(s.Position.CommitLSN, s.Seen) >= end }); err != nil {
+		return err
+	}
+	return m.state.change(ctx, func(s *mirrorState) {
+		s.Timeline, s.Acked = m.system.timeline, landing.LSN(slot.ConfirmedFlush)
+	})
 }
 
 // makeSlot makes the slot and then the state of every table. The mirror counts

@@ -255,10 +255,15 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 	}
 	b := in.rows
 	rows := int64(0)
+	seen, err := c.asOf(ctx, r)
+	if err != nil {
+		return err
+	}
+	see := func(s *tableState) { s.Seen = max(s.Seen, seen) }
 	r.BatchBytes = c.limit
-	err := c.read(ctx, r, k, in.dec, b, func(b *batch.Batch) error {
+	err = c.read(ctx, r, k, in.dec, b, func(b *batch.Batch) error {
 		rows += int64(b.Rows())
-		err := c.publish(ctx, t, b, nil)
+		err := c.publish(ctx, t, b, see)
 		b.Truncate(0)
 		return err
 	})
@@ -267,6 +272,7 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 	}
 	rows += int64(b.Rows())
 	finish := func(s *tableState) {
+		see(s)
 		s.Chunks.finish(k.n)
 		s.Rows += rows
 	}
@@ -274,6 +280,16 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 		return t.change(ctx, finish)
 	}
 	return c.publish(ctx, t, b, finish)
+}
+
+// asOf is a position behind all that a snapshot of the reader's own shows; what
+// the slot's snapshot shows lies before the table's boundary.
+func (c *copying) asOf(ctx context.Context, r *postgres.SnapshotReader) (landing.LSN, error) {
+	if c.snapshot != "" {
+		return 0, nil
+	}
+	at, err := r.AsOf(ctx)
+	return landing.LSN(at), err
 }
 
 // room is what a worker reads chunks into: it is used again while the chunks are

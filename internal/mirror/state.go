@@ -71,6 +71,7 @@ type tableState struct {
 	Number     int64            `json:"number"` // of the last file
 	Staged     *landing.Staged  `json:"staged,omitempty"`
 	Position   landing.Position `json:"position"`
+	Seen       landing.LSN      `json:"seen,omitempty"` // behind all that was read from the table itself: only beyond it its files agree with one moment
 	Chunks     chunkState       `json:"chunks"`
 	Rows       int64            `json:"rows"`              // published by the snapshot
 	Ignored    int64            `json:"ignored,omitempty"` // updates and deletes of a table without a key

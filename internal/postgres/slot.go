@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -63,6 +64,51 @@ func System(ctx context.Context, repl *pgconn.PgConn) (systemID string, timeline
 		return "", 0, 0, fmt.Errorf("identify the system: %w", err)
 	}
 	return row[0], int32(n), at, nil
+}
+
+// Ancestor is a timeline that another one descends from.
+type Ancestor struct {
+	Timeline int32
+	End      LSN // where its descendant left it: what it holds at or beyond that, the descendant hasn't
+}
+
+// TimelineHistory lists the ancestors of a timeline, the oldest first.
+func TimelineHistory(ctx context.Context, repl *pgconn.PgConn, timeline int32) ([]Ancestor, error) {
+	row, err := replicationRow(ctx, repl, fmt.Sprintf("TIMELINE_HISTORY %d", timeline), 2)
+	if err != nil {
+		return nil, fmt.Errorf("read the history of timeline %d: %w", timeline, err)
+	}
+	out, err := parseHistory(row[1])
+	if err != nil {
+		return nil, fmt.Errorf("read the history of timeline %d: %w", timeline, err)
+	}
+	return out, nil
+}
+
+// parseHistory reads a timeline history file: a line an ancestor, its number, its
+// end and the reason, or a comment.
+func parseHistory(file string) ([]Ancestor, error) {
+	var out []Ancestor
+	for line := range strings.Lines(file) {
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		if len(fields) < 2 {
+			return nil, fmt.Errorf("line %q has no end", line)
+		}
+		n, err := strconv.ParseInt(fields[0], 10, 32)
+		if err != nil {
+			return nil, err
+		}
+		end, err := ParseLSN(fields[1])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Ancestor{int32(n), end})
+	}
+	return out, nil
 }
 
 // replicationRow runs a replication command that answers with one row.

@@ -69,6 +69,15 @@ func (r *SnapshotReader) Close(ctx context.Context) error { return r.conn.Close(
 // its own it is inside the transaction that sees that snapshot.
 func (r *SnapshotReader) Conn() *pgx.Conn { return r.conn }
 
+// AsOf is a position in the log behind everything that the reader has seen.
+func (r *SnapshotReader) AsOf(ctx context.Context) (LSN, error) {
+	at, err := writtenUpTo(ctx, r.conn)
+	if err != nil {
+		return 0, fmt.Errorf("read the position of the log: %w", err)
+	}
+	return at, nil
+}
+
 // begin starts a transaction in the exported snapshot. A transaction a chunk
 // keeps the lock on its table short: TRUNCATE and DDL wait for one chunk only.
 func (r *SnapshotReader) begin(ctx context.Context) error {
