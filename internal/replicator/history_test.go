@@ -70,7 +70,7 @@ type history struct {
 	model
 	t    *rapid.T
 	r    *Replicator
-	wide bool   // the third column is there
+	wide bool   // files have the third column
 	open bool   // the last file did not end its transaction
 	p    *power // of r's stores
 	cut  bool   // a process was killed: it may have left files that no version holds
@@ -171,9 +171,29 @@ func (h *history) tear() {
 	}
 }
 
+// truncate makes the folder anew, as a publisher does after a TRUNCATE: another
+// life of the table begins.
+func (h *history) truncate() {
+	if err := h.landing.Remove(context.Background(), shop); err != nil {
+		h.Fatal(err)
+	}
+	h.n, h.open, h.model, h.seen = 0, false, model{rows: map[int64][]string{}}, map[int64]time.Time{}
+	h.metadata("id")
+}
+
+// columns adds the third column, or leaves it out of the files from now on.
+func (h *history) columns() {
+	if h.wide = !h.wide; h.wide {
+		h.fields = append(h.fields, batch.Field{Name: "n", Type: batch.Type{Kind: batch.Int64}})
+		return
+	}
+	h.fields = h.fields[:2]
+}
+
 // fail lets the writes of one round fail, from some write on.
 func (h *history) fail() {
-	h.p.left, h.p.how = rapid.IntRange(0, 8).Draw(h.t, "writes"), rapid.IntRange(before, after).Draw(h.t, "how")
+	most := rapid.SampledFrom([]int{3, 10, 30}).Draw(h.t, "most")
+	h.p.left, h.p.how = rapid.IntRange(0, most).Draw(h.t, "writes"), rapid.IntRange(before, half).Draw(h.t, "how")
 	_ = h.r.Once(context.Background()) // the cut is an error somewhere, or too late
 	h.settleTime()
 	h.cut = h.cut || h.p.off()
@@ -259,7 +279,8 @@ func fast() string {
 }
 
 // TestRandomHistories compares tables with a model, at every version, through
-// restarts, writes that are cut and columns that come.
+// kills at any write, restarts, truncates, columns that come and go, upkeep,
+// torn key files and time that passes.
 func TestRandomHistories(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		dir, err := os.MkdirTemp(fast(), "history")
@@ -291,17 +312,13 @@ func TestRandomHistories(t *testing.T) {
 			"cut":     func(t *rapid.T) { h.t = t; h.fail(); h.start() },
 			"hiccup":  func(t *rapid.T) { h.t = t; h.fail() }, // the same process goes on
 			"time": func(t *rapid.T) {
-				h.now = h.now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "hours")) * time.Hour)
+				unit := rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour}).Draw(t, "unit")
+				h.now = h.now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "many")) * unit)
 				h.aged = true
 			},
-			"tear": func(t *rapid.T) { h.t = t; h.tear() },
-			"column": func(t *rapid.T) {
-				if h.wide {
-					t.Skip("there already")
-				}
-				h.wide = true
-				h.fields = append(h.fields, batch.Field{Name: "n", Type: batch.Type{Kind: batch.Int64}})
-			},
+			"tear":     func(t *rapid.T) { h.t = t; h.tear() },
+			"column":   func(t *rapid.T) { h.columns() },
+			"truncate": func(t *rapid.T) { h.truncate() },
 		})
 		if h.open { // end the transaction
 			h.publish(true, part(h.lsn, 99, true))
