@@ -40,11 +40,12 @@ lint:
 	$(GO) vet $(PKG)
 	$(GO) tool staticcheck $(PKG)
 
-# The demo's Delta tables against PostgreSQL, row for row, by readers that are
-# not ours: delta-rs and DuckDB. Here a skip is a failure.
+# What is not ours against what is: readers of the demo's Delta tables and of
+# random histories (delta-rs, DuckDB, polars, chDB, Spark), clients of Fabric and
+# OneLake. Here a skip is a failure.
 witness: build
-	@scripts/need postgres python
-	witness/run bin/pgmirror $(CACHE)/witness
+	@scripts/need postgres python java
+	GO="$(GO)" witness/run bin/pgmirror $(CACHE)/witness
 
 # make test's crash tests for hours instead of seconds: KILLS of the mirror, in
 # rounds of 50, and of processes that hold a lease, then every cut of setup and of

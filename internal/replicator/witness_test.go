@@ -21,7 +21,6 @@ import (
 type told struct {
 	Name     string        `json:"name"`
 	Path     string        `json:"path"`
-	Features string        `json:"features"`
 	Versions []toldVersion `json:"versions"` // the last one is the newest
 }
 
@@ -39,18 +38,20 @@ func TestWriteHistories(t *testing.T) {
 	}
 	var all []told
 	for seed, c := range []struct {
-		name, features string
-		cow            bool
-		fileBytes      int64
-		files          int
-		age            time.Duration // between the rounds
+		name      string
+		cow       int // the first so many files are applied by copy on write
+		fileBytes int64
+		files     int
+		changes   int           // of a file, at most
+		age       time.Duration // between the rounds
 	}{
-		{"copy-on-write", "copy on write, compaction, checkpoints", true, 2000, 40, 0},
-		{"vectors-small", "deletion vectors, compaction, checkpoints", false, 1500, 60, 0},
-		{"vectors-large", "deletion vectors, checkpoints", false, 1 << 20, 60, 0},
-		{"vacuumed", "deletion vectors, compaction, checkpoints, vacuum, cleaned log", false, 3000, 60, 3 * time.Hour},
+		{"copy-on-write", 40, 2000, 40, 20, 0},
+		{"vectors-small", 0, 1500, 60, 20, 0}, // and so they are in the log
+		{"vectors-large", 0, 1 << 20, 60, 600, 0},
+		{"upgraded", 20, 1 << 20, 40, 20, 0},
+		{"vacuumed", 0, 3000, 60, 20, 3 * time.Hour},
 	} {
-		all = append(all, tell(t, root, c.name, c.features, c.cow, c.fileBytes, c.files, c.age, uint64(seed)))
+		all = append(all, tell(t, root, c.name, c.cow, c.fileBytes, c.files, c.changes, c.age, uint64(seed)))
 	}
 	body, err := json.Marshal(all)
 	if err == nil {
@@ -61,8 +62,8 @@ func TestWriteHistories(t *testing.T) {
 	}
 }
 
-func tell(t *testing.T, root, name, features string, cow bool, fileBytes int64, files int, age time.Duration, seed uint64) told {
-	z := newZone(t, filepath.Join(root, name), cow)
+func tell(t *testing.T, root, name string, cow int, fileBytes int64, files, changes int, age time.Duration, seed uint64) told {
+	z := newZone(t, filepath.Join(root, name), cow > 0)
 	z.config.FileBytes, z.config.Upkeep.CheckpointEvery = fileBytes, 6
 	z.metadata("id")
 	random := rand.New(rand.NewPCG(seed, 7))
@@ -82,9 +83,14 @@ func tell(t *testing.T, root, name, features string, cow bool, fileBytes int64, 
 		if i == files/3 {
 			z.fields = append(z.fields, batch.Field{Name: "n", Type: batch.Type{Kind: batch.Int64}})
 		}
+		if i == cow {
+			z.config.CopyOnWrite = false
+			r = New(z.config)
+			r.now = func() time.Time { return now }
+		}
 		var change []row
-		for range 1 + random.IntN(20) {
-			id := random.Int64N(120) - 20
+		for range 1 + random.IntN(changes) {
+			id := random.Int64N(int64(6*changes)) - 20
 			if random.IntN(4) == 0 {
 				change = append(change, row{marker: batch.Delete, id: id})
 				delete(rows, id)
@@ -112,7 +118,7 @@ func tell(t *testing.T, root, name, features string, cow bool, fileBytes int64, 
 			}
 		}
 	}
-	out := told{Name: name, Path: filepath.Join(z.dir, "lake", "public", "orders"), Features: features}
+	out := told{Name: name, Path: filepath.Join(z.dir, "lake", "public", "orders")}
 	newest, err := delta.Open(t.Context(), z.table(), -1)
 	if err != nil {
 		t.Fatal(err)
