@@ -25,6 +25,8 @@ type Config struct {
 	Admin      Login      `yaml:"admin"`     // who changes the server
 	Role       Role       `yaml:"role"`      // who reads for the mirror
 	Vault      string     `yaml:"vault"`     // https://NAME.vault.azure.net; "": secrets come from the environment
+	VaultID    string     `yaml:"vaultId"`   // the vault's ARM resource id; "": looked for by its address
+	Address    string     `yaml:"address"`   // this machine's IPv4 address as Azure sees it, for refusals that name none
 	Workspace  string     `yaml:"workspace"` // a Fabric workspace's GUID
 	Mirror     Mirror     `yaml:"mirror"`
 	Connection Connection `yaml:"connection"`

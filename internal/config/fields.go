@@ -40,6 +40,8 @@ var fields = []field{
 	{path: "role.entra.type", env: []string{"POSTGRES_FABRIC_ENTRA_OBJECT_TYPE"}, azd: []string{"POSTGRES_FABRIC_ENTRA_OBJECT_TYPE"}},
 	{path: "role.entra.mfa", env: []string{"POSTGRES_FABRIC_ENTRA_REQUIRE_MFA"}, azd: []string{"POSTGRES_FABRIC_ENTRA_REQUIRE_MFA"}},
 	{path: "vault", env: []string{"KEYVAULT_URL"}, azd: []string{"keyVaultResourceId"}, from: vaultURL},
+	{path: "vaultId", env: []string{"KEYVAULT_ID"}, azd: []string{"keyVaultResourceId"}, from: vaultID},
+	{path: "address", env: []string{"PGMIRROR_ADDRESS"}},
 	{path: "workspace", env: []string{"FABRIC_WORKSPACE_ID"}, azd: []string{"fabricWorkspaceIdOut", "fabricWorkspaceId"}},
 	{path: "mirror.name", env: []string{"FABRIC_POSTGRES_MIRROR_NAME"}, azd: []string{"FABRIC_POSTGRES_MIRROR_NAME"}},
 	{path: "mirror.tables", env: []string{"PGMIRROR_TABLES"}},
@@ -80,6 +82,14 @@ func vaultURL(id string) (string, error) {
 		return "", fmt.Errorf("vault %q: want a resource id or an https address", id)
 	}
 	return VaultURL(strings.Trim(id[i+len("/vaults/"):], "/"), ""), nil
+}
+
+// vaultID passes an address over: it has no id.
+func vaultID(id string) (string, error) {
+	if strings.HasPrefix(id, "https://") {
+		return "", nil
+	}
+	return id, nil
 }
 
 // VaultURL is the address of a vault of the given name in a cloud.

@@ -94,6 +94,12 @@ func IsCredentialRefused(err error) bool {
 	return is(err, 0, "IncorrectCredentials", "IncorrectCredentialsInput")
 }
 
+// IsSourceUnreachable says that Fabric could not reach a connection's source, or
+// got no answer from it.
+func IsSourceUnreachable(err error) bool {
+	return is(err, 0, "CreateGatewayConnectionFailed", "UpdateGatewayConnectionFailed", "DM_GWPipeline_UnknownError", "DM_GWPipeline_Gateway_MashupDataAccessError")
+}
+
 func is(err error, status int, codes ...string) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && (e.Status == status || slices.Contains(codes, e.Code))

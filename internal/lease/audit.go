@@ -40,39 +40,51 @@ type Change struct {
 // Audit is a log of every change that is made, one JSON object a line, only ever
 // appended to. Several processes may write to one file.
 type Audit struct {
-	Run string // written on every line
-	Who string
+	Run string        // written on every line
+	Who func() string // likewise; asked once, before the first change
 
-	mu sync.Mutex
-	f  *os.File
+	state string
+	mu    sync.Mutex
+	f     *os.File // nil until the first change
+	who   string
 }
 
-// OpenAudit opens the log in a state directory, making it if need be; its name
-// is audit.jsonl.
-func OpenAudit(state, run, who string) (*Audit, error) {
-	if err := makeDir(state); err != nil {
-		return nil, fmt.Errorf("open the audit log: %w", err)
+// NewAudit is the log in a state directory; its name is audit.jsonl. Nothing is
+// made before the first change is written.
+func NewAudit(state, run string, who func() string) *Audit {
+	return &Audit{Run: run, Who: who, state: state}
+}
+
+func (a *Audit) open() error {
+	if err := makeDir(a.state); err != nil {
+		return err
 	}
-	f, err := os.OpenFile(filepath.Join(state, "audit.jsonl"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		err = syncDir(state)
-	}
+	f, err := os.OpenFile(filepath.Join(a.state, "audit.jsonl"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the audit log: %w", err)
+		return err
 	}
-	return &Audit{Run: run, Who: who, f: f}, nil
+	if err := syncDir(a.state); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	a.f, a.who = f, a.Who()
+	return nil
 }
 
 // Write appends a change and waits until the disk has it. Version, Time, Run and
 // Who are filled in.
 func (a *Audit) Write(c Change) error {
-	c.Version, c.Time, c.Run, c.Who = auditVersion, time.Now().UTC(), a.Run, a.Who
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.f == nil {
+		if err := a.open(); err != nil {
+			return fmt.Errorf("open the audit log: %w", err)
+		}
+	}
+	c.Version, c.Time, c.Run, c.Who = auditVersion, time.Now().UTC(), a.Run, a.who
 	line, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("write the audit log: %w", err)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if err := a.append(append(line, '\n')); err != nil {
 		return fmt.Errorf("write the audit log: %w", err)
 	}
@@ -101,7 +113,16 @@ func (a *Audit) append(line []byte) error {
 }
 
 // Close closes the file.
-func (a *Audit) Close() error { return a.f.Close() }
+func (a *Audit) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.f == nil {
+		return nil
+	}
+	err := a.f.Close()
+	a.f = nil
+	return err
+}
 
 // audit tells the log of what happens to a lease.
 func (l *Leases) audit(what string, lease Lease, o Outcome) error {

@@ -167,10 +167,11 @@ func (l *Leases) local(visit func(rec record, live bool)) error {
 // remote are the leases that the resources tell of.
 func (l *Leases) remote(ctx context.Context) ([]Lease, error) {
 	var all []Lease
-	for _, id := range l.o.Resources {
-		if id == "" {
-			continue
-		}
+	ids, err := l.o.Resources(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for leases: %w", err)
+	}
+	for _, id := range ids {
 		r, err := l.dial(id)
 		if err != nil {
 			return nil, err

@@ -173,13 +173,7 @@ func TestAudit(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	state := t.TempDir()
-	open := func(run string) *lease.Audit {
-		a, err := lease.OpenAudit(state, run, "alice")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
-	}
+	open := func(run string) *lease.Audit { return lease.NewAudit(state, run, func() string { return "alice" }) }
 	a := open("run1")
 	l := w.leases(state, func(o *lease.Options) { o.Audit, o.Run = a, "run1" })
 	n := w.need(lease.ServerRule)

@@ -58,11 +58,12 @@ type Resource interface {
 
 // Options say whose leases these are, and how resources are reached.
 type Options struct {
-	State     string                            // directory of the journals: see StateDir
-	Run       string                            // the run's id; "": made up
-	Who       string                            // who signed in, and where: shown to whoever meets the lease. Never a secret
-	Cloud     string                            // ARM's endpoint: a record of another one isn't ours to close
-	Resources []string                          // ARM ids where List and Close look for leases of others; "" are passed over
+	State string // directory of the journals: see StateDir
+	Run   string // the run's id; "": made up
+	Who   string // who signed in, and where: shown to whoever meets the lease. Never a secret
+	Cloud string // ARM's endpoint: a record of another one isn't ours to close
+	// Resources are the ARM ids where List and CloseOne look for leases of others.
+	Resources func(ctx context.Context) ([]string, error)
 	Dial      func(id string) (Resource, error) // asks nothing yet
 	Allows    func(consent string) bool         // config's Allows
 	Address   string                            // the caller's IPv4 address by configuration, for refusals that name none
@@ -128,6 +129,9 @@ func New(o Options) *Leases {
 
 // Run is the run's id, as tags, journals and the audit log have it.
 func (l *Leases) Run() string { return l.o.Run }
+
+// NewRun makes up a run's id.
+func NewRun() string { return newID() }
 
 // newID is 48 random bits: enough to tell leases apart, short enough for a tag.
 func newID() string {

@@ -227,9 +227,10 @@ var quick = lease.Timing{
 // leases are those of a new run on a machine with the given state directory.
 func (w *world) leases(state string, change ...func(*lease.Options)) *lease.Leases {
 	o := lease.Options{
-		State: state, Who: "tester@machine", Cloud: w.env["ARM_ENDPOINT"], Resources: []string{w.vault, w.server}, Timing: quick,
-		Dial:   func(id string) (lease.Resource, error) { return w.gate(nil, id), nil },
-		Allows: func(string) bool { return true },
+		State: state, Who: "tester@machine", Cloud: w.env["ARM_ENDPOINT"], Timing: quick,
+		Resources: func(context.Context) ([]string, error) { return []string{w.vault, w.server}, nil },
+		Dial:      func(id string) (lease.Resource, error) { return w.gate(nil, id), nil },
+		Allows:    func(string) bool { return true },
 	}
 	for _, c := range change {
 		c(&o)

@@ -3,7 +3,10 @@ package setup
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
+
+	"github.com/pgmirror/pgmirror/internal/lease"
 )
 
 // Apply brings every step to None. It may do less than approved, never more: a
@@ -70,11 +73,25 @@ func (r *runner) bring(ctx context.Context, approved Finding) error {
 			return err
 		}
 		r.tell(Applying, f)
-		if err := r.step.Apply(ctx, r.facts); err != nil {
+		if err := r.apply(ctx, f); err != nil {
 			return &StepError{r.step.Name(), "apply", err}
 		}
 		written, r.start = f.Reason, time.Now()
 	}
+}
+
+// apply writes, and notes it in the audit log when there is one.
+func (r *runner) apply(ctx context.Context, f Finding) error {
+	do := func() error { return r.step.Apply(ctx, r.facts) }
+	c, ok := r.step.(interface {
+		doors() *Doors
+		resourceOf(step string) string
+	})
+	if !ok {
+		return do()
+	}
+	change := lease.Change{What: "step " + f.Step, Resource: c.resourceOf(f.Step), Detail: strings.Join(append([]string{f.Reason}, f.Items...), " ")}
+	return audited(c.doors(), change, do)
 }
 
 func last(written string) EventKind {

@@ -26,6 +26,7 @@ type Clients struct {
 	Fabric *fabric.Client
 	HTTP   *http.Client // trusts the system's roots and endpoints.caFile
 	Roots  []byte       // PEM of endpoints.caFile; nil: none
+	Doors  *Doors       // nil: no door is ever opened
 
 	limit    time.Duration // how long any step may take to be seen as done; 0: its own
 	progress func(what string, elapsed, limit time.Duration)
@@ -44,6 +45,11 @@ func WithProgress(f func(what string, elapsed, limit time.Duration)) Option {
 
 // WithLimit bounds how long a step is waited for, instead of its own patience.
 func WithLimit(d time.Duration) Option { return func(c *Clients) { c.limit = d } }
+
+// WithDoors lets steps open doors, and writes their changes to the audit log.
+func WithDoors(d *Doors) Option { return func(c *Clients) { c.Doors = d } }
+
+func (c *Clients) doors() *Doors { return c.Doors }
 
 func (c *Clients) patienceLimit() time.Duration { return c.limit }
 

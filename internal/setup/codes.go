@@ -64,6 +64,18 @@ var codes = map[string]Explanation{
 	"NoSecretStore":      {Sentence: "There is no place to keep the role's password.", Remedy: "Configure a vault, or give the password as POSTGRES_MIRROR_CONNECTION_PASSWORD."},
 	"RolePasswordWrong":  {Sentence: "The role's password in the vault is not the one that the server knows.", Remedy: "Consent to set it again from the vault (reset-password)."},
 
+	// doors
+	"VaultClosed":    {Sentence: "The vault's public access is off, and this machine isn't in its network.", Remedy: "Consent to have it on while apply runs (open-vault), or run from a network that the vault accepts."},
+	"VaultFirewall":  {Sentence: "The vault's network rules don't let this machine in.", Remedy: "Consent to a rule for it while apply runs (open-vault), or run from a network that the vault accepts."},
+	"ServerClosed":   {Sentence: "The server's public access is off, and this machine isn't in its network.", Remedy: "Consent to have it on while apply runs (open-server), or run from within its network."},
+	"ServerFirewall": {Sentence: "The server's firewall doesn't let this machine in.", Remedy: "Consent to a rule for it while apply runs (open-server), or add one that stays."},
+	"FabricKeptOut":  {Sentence: "The server's public access or firewall keeps Fabric out.", Remedy: "Consent to let all Azure services in, other tenants' too, until the mirror is proved (open-server); or give Fabric a virtual network gateway (connection.gateway)."},
+	"LeaseLeft":      {Sentence: "A run opened a door for a while, and didn't close it: it died, and its time has passed.", Remedy: "Apply closes it, as leases close does.", Next: "pgmirror leases list"},
+	"Held":           {Sentence: "Somebody else's pgmirror is at work on the same server or vault.", Remedy: "Wait until it has ended. When it died on another machine: leases close ID --force.", Next: "pgmirror leases list"},
+	"AddressUnknown": {Sentence: "Neither the refusal nor the configuration says what this machine's address is, so that no rule can let it in.", Remedy: "Give address (PGMIRROR_ADDRESS), this machine's IPv4 address as Azure sees it.", Next: "pgmirror plan --set address=A.B.C.D"},
+	"DoorUseless":    {Sentence: "A door was opened, and we are still refused; it is closed again.", Remedy: "Something else is in the way: a private endpoint, a network security perimeter, a proxy.", Next: "pgmirror doctor"},
+	"LeaseExpired":   {Sentence: "What was opened for a while had to be closed before the work was done.", Remedy: "Apply goes on where it stopped.", Next: "pgmirror apply"},
+
 	// PostgreSQL
 	"AdminRights":       {Sentence: "The administrator may not do what is needed.", Remedy: "Give it the right, or let a DBA do it; the finding has the SQL."},
 	"TableNotFound":     {Sentence: "A listed table doesn't exist.", Remedy: "Correct mirror.tables."},

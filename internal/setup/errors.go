@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmirror/pgmirror/internal/azure"
 	"github.com/pgmirror/pgmirror/internal/fabric"
+	"github.com/pgmirror/pgmirror/internal/lease"
 	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
@@ -90,6 +91,9 @@ func Code(err error) string {
 	if e, ok := errors.AsType[*TimeoutError](err); ok {
 		return or(e.Now.Code, "TimedOut")
 	}
+	if code := doorCode(err); code != "" {
+		return code
+	}
 	if admin.IsForbidden(err) {
 		return "AdminRights"
 	}
@@ -108,6 +112,26 @@ func Code(err error) string {
 	return ""
 }
 
+// doorCode is the code of what a lease can't be had for, or lost for.
+func doorCode(err error) string {
+	_, tag := errors.AsType[*lease.HeldError](err)
+	_, lock := errors.AsType[*HeldError](err)
+	_, consent := errors.AsType[*lease.ConsentError](err)
+	switch {
+	case tag || lock:
+		return "Held"
+	case consent:
+		return "ConsentMissing"
+	case errors.Is(err, lease.ErrAddress):
+		return "AddressUnknown"
+	case errors.Is(err, lease.ErrNotThrough), errors.Is(err, lease.ErrOpen):
+		return "DoorUseless"
+	case errors.Is(err, lease.ErrExpired):
+		return "LeaseExpired"
+	}
+	return ""
+}
+
 // Hint is the next thing to type after err; "" when we know none.
 func Hint(err error) string {
 	if e, ok := errors.AsType[*BlockedError](err); ok {
@@ -115,6 +139,12 @@ func Hint(err error) string {
 	}
 	if e, ok := errors.AsType[*ConsentError](err); ok {
 		return "pgmirror apply --allow " + strings.Join(e.Missing(), ",")
+	}
+	if e, ok := errors.AsType[*lease.HeldError](err); ok {
+		return e.Hint()
+	}
+	if e, ok := errors.AsType[*lease.ConsentError](err); ok {
+		return e.Hint()
 	}
 	if e, ok := errors.AsType[*TimeoutError](err); ok && e.Now.Hint != "" {
 		return e.Now.Hint

@@ -28,10 +28,11 @@ const (
 // rights is what each step declares, by its name.
 var rights = map[string]Rights{
 	"server":            {Look: serverReader, Change: nothing},
+	"leases":            {Look: serverReader + " and on the vault", Change: serverContributor + " and on the vault"},
 	"workspace":         {Look: workspaceViewer, Change: nothing},
 	"sign-in-modes":     {Look: serverReader, Change: serverContributor},
 	"identity":          {Look: serverReader, Change: serverContributor},
-	"admin-login":       {Look: "Key Vault Secrets User, for the administrator's secret", Change: nothing},
+	"admin-login":       {Look: "Key Vault Secrets User, for the administrator's secret", Change: "nothing; to open a door for a while, " + serverContributor + " or on the vault"},
 	"role-secret":       {Look: "Key Vault Secrets User, for the role's secret", Change: "Key Vault Secrets Officer; to recover a deleted name as well"},
 	"tables":            {Look: signIn, Change: nothing},
 	"parameters":        {Look: serverReader + "; elsewhere " + signIn, Change: serverContributor},

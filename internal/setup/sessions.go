@@ -12,11 +12,12 @@ import (
 type sessions struct {
 	admin *pgx.Conn
 	role  *pgx.Conn
+	lock  *pgx.Conn // its life is the lock on the database
 }
 
 // Close ends the SQL sessions. Clients can be used again afterwards.
 func (c *Clients) Close(ctx context.Context) {
-	for _, conn := range []*pgx.Conn{c.sessions.admin, c.sessions.role} {
+	for _, conn := range []*pgx.Conn{c.sessions.admin, c.sessions.role, c.sessions.lock} {
 		if conn != nil {
 			conn.Close(ctx) // the server forgets a session anyway
 		}

@@ -26,7 +26,7 @@ func (s adminStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return after("sign-in-modes"), nil
 	}
 	found, err := s.password(ctx, f)
-	if err != nil || found.Action == Blocked {
+	if err != nil || found.Action != "" {
 		return found, err
 	}
 	session, err := s.asAdmin(ctx, f)
@@ -41,7 +41,20 @@ func (s adminStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	return asWanted(fmt.Sprintf("%s signs in to PostgreSQL %d", self.User, self.Version)), nil
 }
 
-func (adminStep) Apply(context.Context, *Facts) error { return nil }
+// Apply opens the door behind which the password is, or that of the server. One
+// may stand behind the other: the next Check tells.
+func (s adminStep) Apply(ctx context.Context, f *Facts) error {
+	if s.Vault != nil {
+		_, _, err := s.Vault.Secret(ctx, s.Config.Admin.Secret)
+		if _, closed := s.vaultDoor(ctx, err); closed {
+			return s.openVault(ctx, err)
+		}
+	}
+	if _, err := s.asAdmin(ctx, f); keptOut(err) {
+		return s.openServer(ctx, f, err)
+	}
+	return nil // it is open by now: somebody else was faster
+}
 
 // password comes from the vault, else from the environment.
 func (s adminStep) password(ctx context.Context, f *Facts) (Finding, error) {
@@ -55,6 +68,9 @@ func (s adminStep) password(ctx context.Context, f *Facts) (Finding, error) {
 		return found, err
 	}
 	value, ok, err := s.Vault.Secret(ctx, name)
+	if found, closed := s.vaultDoor(ctx, err); closed {
+		return found, nil
+	}
 	if err != nil {
 		return s.vaultFault(err)
 	}
@@ -80,6 +96,11 @@ func (s adminStep) refused(ctx context.Context, err error, f *Facts) (Finding, e
 	switch {
 	case admin.IsStarting(err) || isUnreachable(err) && passes(f.Server.State):
 		return Finding{Action: Wait, Reason: "ServerRestarting", Have: "the server is restarting", passing: true}, s.look(ctx, f)
+	case keptOut(err):
+		if found, closed, doorErr := s.serverDoor(ctx, f, err); closed || doorErr != nil {
+			return found, doorErr
+		}
+		return s.unreachable(f), nil
 	case admin.IsWrongPassword(err):
 		return blocked("AdminPasswordWrong", "the server refuses "+s.Config.Admin.User, set), nil
 	case admin.IsNoDatabase(err):
@@ -87,9 +108,13 @@ func (s adminStep) refused(ctx context.Context, err error, f *Facts) (Finding, e
 	case isCertificate(err):
 		return blocked("ServerCertificate", s.Config.ConnectionServer(f.Host), "export CA_FILE=ca.pem"), nil
 	case isUnreachable(err) || errors.Is(err, context.DeadlineExceeded):
-		return blocked("ServerUnreachable", s.Config.ConnectionServer(f.Host)+" doesn't answer", fmt.Sprintf("pg_isready -h %s -p %d", f.Host, s.Config.Server.Port)), nil
+		return s.unreachable(f), nil
 	}
 	return Finding{}, err
+}
+
+func (s adminStep) unreachable(f *Facts) Finding {
+	return blocked("ServerUnreachable", s.Config.ConnectionServer(f.Host)+" doesn't answer", fmt.Sprintf("pg_isready -h %s -p %d", f.Host, s.Config.Server.Port))
 }
 
 // passes reports whether a server's state ends by itself.

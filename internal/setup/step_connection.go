@@ -3,6 +3,7 @@ package setup
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/fabric"
@@ -34,7 +35,7 @@ func (s connectionStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	}
 	if c, ok := s.find(all, f.Host); ok {
 		f.Connection = c
-		return asWanted(c.Name + " (" + c.ID + ")"), nil
+		return s.open(ctx, f, asWanted(c.Name+" ("+c.ID+")"))
 	}
 	if s.Config.Connection.Manual {
 		return blocked("ConnectionManual", s.portal(f.Host), "pgmirror connection show"), nil
@@ -48,7 +49,13 @@ func (s connectionStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		}
 		return Finding{}, err
 	}
-	return Finding{Action: Create, Reason: "ConnectionMissing", Have: "none", Want: s.Config.ConnectionName(f.Host), After: f.waitsFor("role-secret", "role", "grants"), Notes: s.private(f)}, nil
+	found := Finding{Action: Create, Reason: "ConnectionMissing", Have: "none", Want: s.Config.ConnectionName(f.Host), After: f.waitsFor("role-secret", "role", "grants"), Notes: s.private(f)}
+	if door, closed, err := s.fabricDoor(ctx, f); err != nil || closed {
+		found.Code, found.Consent, found.Allowed, found.Hint = door.Code, door.Consent, door.Allowed, door.Hint
+		found.Have, found.Want = door.Have, found.Want+", with the server "+door.Want
+		return found, err
+	}
+	return found, nil
 }
 
 // private foretells what Fabric can't reach.
@@ -57,6 +64,34 @@ func (s connectionStep) private(f *Facts) []Note {
 		return nil
 	}
 	return []Note{{"ServerPrivate", "", "the server has no public access: Fabric reaches it by a virtual network data gateway only (connection.gateway)"}}
+}
+
+// open looks, until the mirror has begun to move rows, whether Fabric can reach
+// the server by the connection: a run that died may have left the mirror before
+// that, with the doors closed again.
+func (s connectionStep) open(ctx context.Context, f *Facts, found Finding) (Finding, error) {
+	door, closed, err := s.fabricDoor(ctx, f)
+	if err != nil || !closed {
+		return found, err
+	}
+	if moves, err := s.moves(ctx); err != nil || moves {
+		return found, err
+	}
+	if err := s.Fabric.TestConnection(ctx, f.Connection.ID); !fabric.IsSourceUnreachable(err) {
+		return found, nil // it gets there by another way, or is refused for a reason that the proof will tell
+	}
+	return door, nil
+}
+
+// moves reports whether the mirror has a table whose rows have come: from then on
+// the server pushes, and Fabric needn't reach it.
+func (s connectionStep) moves(ctx context.Context) (bool, error) {
+	m, exists, err := s.findMirror(ctx)
+	if err != nil || !exists {
+		return false, err
+	}
+	tables, err := s.Fabric.TablesStatus(ctx, s.Config.Workspace, m.ID)
+	return slices.ContainsFunc(tables, func(t fabric.TableStatus) bool { return t.Status == "Replicating" }), err
 }
 
 // remembered is an id that an earlier run left with azd: when that connection is
@@ -75,10 +110,11 @@ func (s connectionStep) given(ctx context.Context, f *Facts, id string) (Finding
 	}
 	f.Connection = c
 	found := asWanted(c.Name + " (" + c.ID + "), given")
-	if path := s.Config.ConnectionServer(f.Host) + ";" + s.Config.Server.Database; f.Host != "" && c.Path != "" && !strings.EqualFold(c.Path, path) {
+	path := s.Config.ConnectionServer(f.Host) + ";" + s.Config.Server.Database
+	if f.Host != "" && c.Path != "" && !strings.EqualFold(c.Path, path) {
 		return blocked("ConnectionOther", "it leads to "+c.Path+", not to "+path, "pgmirror connection show"), nil
 	}
-	return found, nil
+	return s.open(ctx, f, found)
 }
 
 // find takes a connection by its name first: that is how ours is called. Another
@@ -109,7 +145,11 @@ func (s connectionStep) portal(host string) string {
 	return "to be made in the Fabric portal: " + strings.Join(parts, ", ")
 }
 
+// Apply makes the connection, or opens the server to the one that there is.
 func (s connectionStep) Apply(ctx context.Context, f *Facts) error {
+	if id := f.Connection.ID; id != "" {
+		return s.reached(ctx, f, func(ctx context.Context) error { return s.Fabric.TestConnection(ctx, id) })
+	}
 	m, err := s.method(ctx, f.Host)
 	if err != nil {
 		return err
@@ -121,11 +161,13 @@ func (s connectionStep) Apply(ctx context.Context, f *Facts) error {
 	} else {
 		m.Password = string(f.rolePassword)
 	}
-	_, err = s.Fabric.CreateConnection(ctx, m)
-	if fabric.IsConflict(err) && s.made(ctx, f.Host) { // by our own request, whose answer was lost
-		return nil
-	}
-	return err
+	return s.reached(ctx, f, func(ctx context.Context) error {
+		_, err := s.Fabric.CreateConnection(ctx, m)
+		if fabric.IsConflict(err) && s.made(ctx, f.Host) { // by our own request, whose answer was lost
+			return nil
+		}
+		return err
+	})
 }
 
 // made looks for the connection; what can't be looked at isn't there.

@@ -15,6 +15,7 @@ func Steps(c *Clients) []Step {
 func nativeSteps(c *Clients) []Step {
 	return []Step{
 		serverStep{c},        // what the server is decides whether it can be mirrored at all
+		leasesStep{c},        // doors that others left open, before any other is opened
 		workspaceStep{c},     // likewise the workspace: both before anything is changed
 		signInModesStep{c},   // without passwords nobody of ours can sign in
 		identityStep{c},      // the server writes to OneLake as its own identity
@@ -41,6 +42,7 @@ func nativeSteps(c *Clients) []Step {
 func openSteps(c *Clients) []Step {
 	return []Step{
 		serverStep{c},          // what ARM knows, when it is a flexible server
+		leasesStep{c},          // doors that others left open, before any other is opened
 		workspaceStep{c},       // before anything is changed
 		adminStep{c},           // the administrator's password, and that it signs in
 		tablesStep{c},          // what will be mirrored, and what of it is lost

@@ -124,8 +124,21 @@ func SQLState(err error) string {
 	return ""
 }
 
-// IsWrongPassword reports whether the server refused to let us in.
-func IsWrongPassword(err error) bool { s := SQLState(err); return s == "28P01" || s == "28000" }
+// IsWrongPassword reports whether the server refused who we are.
+func IsWrongPassword(err error) bool {
+	s := SQLState(err)
+	return s == "28P01" || s == "28000" && NotLetIn(err) == ""
+}
+
+// NotLetIn is what the server says to an address that its rules don't have; ""
+// when err is something else. A role that may not sign in has the same SQLSTATE,
+// and comes from elsewhere.
+func NotLetIn(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "28000" && e.Routine == "ClientAuthentication" {
+		return e.Message
+	}
+	return ""
+}
 
 // IsNoDatabase reports whether the database doesn't exist.
 func IsNoDatabase(err error) bool { return SQLState(err) == "3D000" }
