@@ -96,7 +96,7 @@ func newCanaryWorld(t *testing.T) *canaryWorld {
 	}
 	w.stub("azd", `case "$2" in get-values) echo '{"AZURE_ENV_NAME": "dev", "POSTGRES_MIRROR_CONNECTION_PASSWORD": "`+canaries["azd"]+`"}' ;; esac`)
 	w.stub("az", "exit 1")
-	w.env = append(w.env, "PATH="+dir+":/usr/bin:/bin")
+	w.env = append(w.env, "PATH="+dir+":/usr/bin:/bin", "PGMIRROR_STATE="+filepath.Join(dir, "state"))
 	w.project()
 	w.secrets()
 	w.watch()
@@ -199,7 +199,7 @@ func (w *canaryWorld) search(t *testing.T) {
 	w.mu.Lock()
 	places["arguments of processes"] = bytes.Clone(w.argv.Bytes())
 	w.mu.Unlock()
-	for _, name := range []string{"argv", "a.plan", "emulator/pg/postgres.log"} {
+	for _, name := range []string{"argv", "a.plan", "state/audit.jsonl", "emulator/pg/postgres.log"} {
 		text, err := os.ReadFile(filepath.Join(w.dir, name))
 		if err != nil {
 			t.Errorf("read %s: %v", name, err)

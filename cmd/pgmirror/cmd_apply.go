@@ -74,25 +74,74 @@ func runApply(ctx context.Context, o applyOptions, s streams) error {
 	if err != nil {
 		return o.waiting(s, err)
 	}
-	all, err := planAll(ctx, s, cfg, looking{o.until, o.ifReady, o.patience})
+	if err := s.doors.wanted(); err != nil {
+		return err
+	}
+	all, err := planAll(ctx, s, cfg, looking{until: o.until, ifReady: o.ifReady, patience: o.patience})
 	if err != nil {
 		return err
 	}
 	defer all.close(ctx)
-	if err := o.agree(s, all, file); err != nil {
+	if err := o.do(ctx, s, all, file, "apply"); err != nil {
 		return err
-	}
-	for _, ses := range all {
-		view := applyView{s: s, cfg: ses.cfg, json: o.json, begun: time.Now()}
-		if err := view.run(ctx, ses); err != nil {
-			return err
-		}
 	}
 	return writeBack(ctx, s, all)
 }
 
+// do shows the plans, asks, and does them: first the doors, then all behind them.
+func (o applyOptions) do(ctx context.Context, s streams, all planned, file *setup.SavedPlans, command string) error {
+	file, err := o.open(ctx, s, all, file)
+	if err != nil {
+		return err
+	}
+	if err := o.agree(ctx, s, all, file); err != nil {
+		return err
+	}
+	if setup.Pending(all.findings()) {
+		for _, ses := range all {
+			if err := ses.clients.Hold(ctx, &ses.facts); err != nil {
+				return setupFailure(err)
+			}
+		}
+	}
+	for _, ses := range all {
+		view := applyView{s: s, cfg: ses.cfg, json: o.json, begun: time.Now(), command: command}
+		if err := view.run(ctx, ses); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// open opens the doors before which the plans end, when they are consented to,
+// and looks again: there may be another one behind, and then all that has to be
+// agreed to. A plan file that couldn't see so far approves no more than that.
+func (o applyOptions) open(ctx context.Context, s streams, all planned, file *setup.SavedPlans) (*setup.SavedPlans, error) {
+	for range maxDoors {
+		if !setup.NeedsDoor(all.findings()) {
+			return file, nil
+		}
+		if file != nil {
+			if err := all.same(file); err != nil {
+				return nil, setupFailure(err)
+			}
+			file = nil
+		}
+		for _, ses := range all {
+			if err := ses.openDoors(ctx, s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return file, nil
+}
+
+// maxDoors is more than can stand one behind the other: two of the vault, two of
+// the server.
+const maxDoors = 6
+
 // agree shows the plans and gets a yes to them: from a person, a flag or a file.
-func (o applyOptions) agree(s streams, all planned, file *setup.SavedPlans) error {
+func (o applyOptions) agree(ctx context.Context, s streams, all planned, file *setup.SavedPlans) error {
 	if !o.json {
 		for _, ses := range all {
 			writePlan(s.Err, ses.cfg, ses.plan)
@@ -108,7 +157,7 @@ func (o applyOptions) agree(s streams, all planned, file *setup.SavedPlans) erro
 		return setupFailure(err)
 	}
 	if setup.Pending(plan) && !o.yes && file == nil {
-		return confirm(s)
+		return confirm(ctx, s)
 	}
 	return nil
 }
@@ -152,30 +201,41 @@ func writeBack(ctx context.Context, s streams, all planned) error {
 	return nil
 }
 
-// confirm asks a person, when there is one.
-func confirm(s streams) error {
+// confirm asks a person, when there is one. Ctrl-C ends the asking: a door may be
+// open meanwhile.
+func confirm(ctx context.Context, s streams) error {
 	if !s.Asks {
 		return fail(exitPrecondition, "NotConfirmed", "pgmirror apply --yes", "there is no terminal to ask on")
 	}
 	fmt.Fprint(s.Err, "\nDo this? Only \"yes\" is a yes: ")
-	answer, _ := bufio.NewReader(s.In).ReadString('\n') // the end of input is a no
-	if strings.TrimSpace(answer) != "yes" {
-		return fail(exitError, "Declined", "", "declined; nothing was changed")
+	answers := make(chan string, 1)
+	go func() { // it can't be waited for: nothing but an answer ends a read from a terminal
+		answer, _ := bufio.NewReader(s.In).ReadString('\n') // the end of input is a no
+		answers <- answer
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case answer := <-answers:
+		if strings.TrimSpace(answer) != "yes" {
+			return fail(exitError, "Declined", "", "declined; nothing was changed")
+		}
+		return nil
 	}
-	return nil
 }
 
 // applyView tells what apply does while it does it.
 type applyView struct {
-	s     streams
-	cfg   *config.Config
-	json  bool
-	begun time.Time
-	step  time.Time     // when the step in hand began
-	wait  time.Duration // how long it had waited when that was told last
-	done  int
-	later int   // steps left for a later run
-	fault error // of writing to stdout
+	s       streams
+	cfg     *config.Config
+	command string
+	json    bool
+	begun   time.Time
+	step    time.Time     // when the step in hand began
+	wait    time.Duration // how long it had waited when that was told last
+	done    int
+	later   int   // steps left for a later run
+	fault   error // of writing to stdout
 }
 
 // applyLine is one line of apply --json.
@@ -193,7 +253,7 @@ type applyLine struct {
 
 func (v *applyView) run(ctx context.Context, ses *session) error {
 	if v.json {
-		v.fault = writeLines(v.s.Out, newHeader("apply", v.cfg))
+		v.fault = writeLines(v.s.Out, newHeader(v.command, v.cfg))
 	}
 	err := setup.Apply(ctx, ses.steps, &ses.facts, ses.plan, v.event)
 	if err != nil {
@@ -211,9 +271,12 @@ func (v *applyView) run(ctx context.Context, ses *session) error {
 		v.s.say("Nothing was written: %s is as wanted.", v.cfg.MirrorName())
 		return nil
 	}
-	v.s.say("%s is set up: %s in %s.", v.cfg.MirrorName(), plural(v.done, "change"), seconds(time.Since(v.begun)))
+	v.s.say("%s is %s: %s in %s.", v.cfg.MirrorName(), outcomes[v.command], plural(v.done, "change"), seconds(time.Since(v.begun)))
 	return nil
 }
+
+// outcomes are what a command has made of a mirror.
+var outcomes = map[string]string{"apply": "set up", "rotate": "rotated, and proved"}
 
 func (v *applyView) event(e setup.Event) {
 	switch e.Kind {

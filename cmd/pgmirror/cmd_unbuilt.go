@@ -5,8 +5,6 @@ import "github.com/spf13/cobra"
 // unbuilt are the commands that pgmirror will have. They are listed so that
 // their names are kept, and they end with an error so that nothing pretends.
 var unbuilt = []struct{ use, short, instead string }{
-	{"rotate", "Change the mirror role's password everywhere", "pgmirror plan"},
-	{"leases [list|close]", "Show and take back what was opened for a short time", "pgmirror plan"},
 	{"destroy", "Take a mirror down again", "pgmirror plan"},
 }
 

@@ -23,6 +23,8 @@ var ownCodes = map[string]setup.Explanation{
 	"Declined":          {Sentence: "You were asked, and didn't say yes; nothing was written.", Remedy: "Run it again when you are ready."},
 	"NotConfirmed":      {Sentence: "Nobody can be asked, and no yes was given beforehand; nothing was written.", Remedy: "Look at the plan, then apply with --yes or a plan file.", Next: "pgmirror plan"},
 	"CleanupIncomplete": {Sentence: "Something that was opened for a short time may still be open.", Remedy: "Close it; this outranks whatever else went wrong.", Next: "pgmirror leases close"},
+	"StateMissing":      {Sentence: "There is no place to remember open doors and to keep the audit log in; nothing was changed.", Remedy: "Give a directory that stays.", Next: "export PGMIRROR_STATE=DIR"},
+	"LeaseMissing":      {Sentence: "No lease has this id, on this machine or on the resources.", Remedy: "It may have been closed by now; the list shows those that there are.", Next: "pgmirror leases list"},
 	"DirNotEmpty":       {Sentence: "The folder has files that aren't ours; nothing was touched.", Remedy: "Give an empty or a new folder."},
 	"FileExists":        {Sentence: "The file is there already, and wasn't overwritten.", Remedy: "Give another name, or move it away."},
 	"ModeNative":        {Sentence: "The mirror is native: Fabric moves the data itself, and this command is for open mirrors.", Remedy: "status and verify work for both.", Next: "pgmirror status"},

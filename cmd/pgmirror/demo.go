@@ -110,7 +110,7 @@ func (d *demo) command(ctx context.Context, want exitCode, args ...string) error
 // streams are those of a command: it sees nothing of this process's environment.
 func (d *demo) streams() streams {
 	s := d.s
-	s.Asks, s.Environ = false, nil
+	s.Asks, s.Environ = false, []string{"PGMIRROR_STATE=" + d.path("state")}
 	return s
 }
 

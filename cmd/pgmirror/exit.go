@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pgmirror/pgmirror/internal/lease"
 )
 
 // exitCode is how a command ended, for programs. 2 is never used: a Go panic
@@ -74,13 +76,25 @@ func finish(ctx context.Context, s streams, cmd *cobra.Command, err error) int {
 		return int(exitOK)
 	}
 	f := asFailure(ctx, cmd, err)
+	open, left := errors.AsType[*lease.UnprovedError](err)
+	if !left {
+		return int(s.tell(f))
+	}
+	if f.Err != nil && !errors.Is(f.Err, lease.ErrUnproved) { // what else went wrong is told, too
+		s.tell(f)
+	}
+	return int(s.tell(&failure{Exit: exitCleanup, Code: "CleanupIncomplete", Err: open, Next: open.Hint()}))
+}
+
+// tell writes a failure for people, and gives its exit code.
+func (s streams) tell(f *failure) exitCode {
 	if f.Code != "" {
 		fmt.Fprintf(s.Err, "%s %s\n", s.paint(red, "error["+f.Code+"]:"), f.Err)
 	}
 	if f.Next != "" {
 		fmt.Fprintf(s.Err, "  next: %s\n", f.Next)
 	}
-	return int(f.Exit)
+	return f.Exit
 }
 
 // asFailure gives every error a code: its own, or one for what it is.

@@ -88,7 +88,7 @@ func (o *configOptions) loadAll(ctx context.Context, s streams) (*config.Config,
 	if err := c.Validate(); err != nil {
 		return c, configFailure(err)
 	}
-	return c, nil
+	return c, s.doors.begin(ctx, s, c, environ)
 }
 
 // configFailure shows all problems and, as the next thing to do, the first.

@@ -4,12 +4,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pgmirror/pgmirror/internal/lease"
 )
 
 func main() { os.Exit(runMain()) }
@@ -32,6 +35,7 @@ type streams struct {
 	Asks     bool // In and Err are a terminal: a person can be asked
 	Colour   bool // Err is a terminal and NO_COLOR is not set
 	Environ  []string
+	doors    *keeper // of the command
 }
 
 func standard() streams {
@@ -49,14 +53,22 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
 }
 
-// execute runs one command line and returns its exit code.
+// execute runs one command line and returns its exit code. What the command
+// opened is closed last.
 func execute(ctx context.Context, args []string, s streams) int {
+	working, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s.doors = &keeper{stop: stop}
 	root := newRootCmd(s)
 	root.SetArgs(args)
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := root.ExecuteContextC(working)
+	if cause := context.Cause(working); errors.Is(cause, lease.ErrExpired) && err != nil {
+		err = setupFailure(cause)
+	}
+	err = errors.Join(err, s.doors.end(ctx))
 	return finish(ctx, s, cmd, err)
 }
 
@@ -96,7 +108,7 @@ type commandGroup struct {
 func commandGroups() []commandGroup {
 	return []commandGroup{
 		{"mirror", "Mirror a database:", []func(streams) *cobra.Command{
-			newInitCmd, newPlanCmd, newApplyCmd, newConnectionCmd, newDoctorCmd, newRunCmd, newStatusCmd, newTablesCmd, newVerifyCmd, newExplainCmd,
+			newInitCmd, newPlanCmd, newApplyCmd, newConnectionCmd, newDoctorCmd, newRunCmd, newStatusCmd, newTablesCmd, newVerifyCmd, newRotateCmd, newLeasesCmd, newExplainCmd,
 		}},
 		{"see", "On this machine:", []func(streams) *cobra.Command{
 			newDemoCmd, newEmulatorCmd, newReplicateCmd, newLintCmd, newVersionCmd,

@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 			dir := t.TempDir()
 			env.Setenv("TMPDIR", filepath.Dir(filepath.Dir(dir)))
 			env.Setenv("SERVERS", dir)
+			env.Setenv("PGMIRROR_STATE", filepath.Join(env.WorkDir, "state"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/fabric"
+	"github.com/pgmirror/pgmirror/internal/lease"
 	"github.com/pgmirror/pgmirror/internal/setup"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
@@ -28,20 +30,27 @@ type looking struct {
 	until    string        // the last step; "" for all
 	ifReady  bool          // what others have to give first is left for later
 	patience time.Duration // of each step; 0: its own
+
+	rotation *setup.Rotation // its steps instead of those of setting up
 }
 
 // openSession looks at everything and changes nothing. Close it.
 func openSession(ctx context.Context, s streams, cfg *config.Config, how ...looking) (*session, error) {
 	l := append(how, looking{})[0]
-	clients, err := setup.NewClients(ctx, cfg, setup.WithLimit(l.patience), setup.WithProgress(func(what string, elapsed, limit time.Duration) {
+	progress := setup.WithProgress(func(what string, elapsed, limit time.Duration) {
 		if elapsed >= 2*time.Second { // what is quick needs no word
 			s.say("    … %s: %s of at most %s", what, seconds(elapsed), seconds(limit))
 		}
-	}))
+	})
+	clients, err := setup.NewClients(ctx, cfg, append(s.doors.options(), setup.WithLimit(l.patience), progress)...)
 	if err != nil {
 		return nil, setupFailure(err)
 	}
-	steps, err := setup.Until(setup.Steps(clients), l.until)
+	all := setup.Steps(clients)
+	if l.rotation != nil {
+		all = setup.RotateSteps(clients, l.rotation)
+	}
+	steps, err := setup.Until(all, l.until)
 	if err != nil {
 		return nil, &failure{Exit: exitError, Code: "UsageInvalid", Err: err, Next: "pgmirror plan"}
 	}
@@ -113,6 +122,9 @@ func setupFailure(err error) error {
 	var stale *setup.NotApprovedError
 	var late *setup.TimeoutError
 	var moved *setup.StaleError
+	var held *setup.HeldError
+	var taken *lease.HeldError
+	var closed *lease.ConsentError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err // finish knows what that is
@@ -122,7 +134,7 @@ func setupFailure(err error) error {
 		f.Exit = exitPrecondition
 		f.Err = errors.New(sentence(blocked.Findings))
 		f.Next = blockedNext(blocked.Findings[0])
-	case errors.As(err, &consent), errors.As(err, &stale), errors.As(err, &moved):
+	case errors.As(err, &consent), errors.As(err, &stale), errors.As(err, &moved), errors.As(err, &held), errors.As(err, &taken), errors.As(err, &closed):
 		f.Exit = exitPrecondition
 	case errors.As(err, &late):
 		f.Exit = exitTimeout
@@ -151,4 +163,20 @@ func blockedNext(f setup.Finding) string {
 		return f.Hint
 	}
 	return "pgmirror explain " + f.Code
+}
+
+// openDoors opens what the plan ends before, and plans anew.
+func (ses *session) openDoors(ctx context.Context, s streams) error {
+	i := slices.IndexFunc(ses.plan, func(f setup.Finding) bool { return setup.NeedsDoor([]setup.Finding{f}) })
+	if i < 0 {
+		return ses.look(ctx) // another database's session has opened it
+	}
+	if err := setup.Refuse(ses.plan); err != nil {
+		return setupFailure(err)
+	}
+	s.say("opening: %s", intent(ses.plan[i]))
+	if err := setup.Open(ctx, ses.steps[i], &ses.facts, ses.plan[i]); err != nil {
+		return setupFailure(err)
+	}
+	return ses.look(ctx)
 }

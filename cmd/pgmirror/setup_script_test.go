@@ -70,15 +70,17 @@ func startWorld(env *testscript.Env, bin string) error {
 		return err
 	}
 	env.Defer(func() { os.RemoveAll(dir) })
+	_, firewall := os.Stat(filepath.Join(env.WorkDir, "firewall")) // a story that has this file is told at the server's firewall, too
 	e, err := emulator.Start(context.Background(), emulator.Options{
 		Dir: dir, NoSync: true, PGBin: bin, ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
-		Native: nativeMirror(slog.New(slog.DiscardHandler), 20*time.Millisecond),
+		Native: nativeMirror(slog.New(slog.DiscardHandler), 20*time.Millisecond), Server: emulator.ServerOptions{ClientFirewall: firewall == nil},
 	})
 	if err != nil {
 		return err
 	}
 	env.Defer(func() { e.Close() })
 	env.Values[worldKey{}], env.Values[binKey{}], env.Values[proxyKey{}] = e, bin, &sync.Map{}
+	env.Setenv("PGMIRROR_STATE", filepath.Join(env.WorkDir, "state"))
 	return os.WriteFile(filepath.Join(env.WorkDir, "fabric.env"), []byte(envText(e.Env())), 0o600)
 }
 
@@ -247,7 +249,9 @@ func fabricAct(ts *testscript.TestScript, neg bool, args []string) {
 // azureAct changes the server as somebody else would: `azure set NAME VALUE`,
 // `azure secret NAME VALUE`, `azure restart`, `azure identity`; `azure private`
 // takes its public access away, `azure signin` puts a managed identity into the
-// environment.
+// environment. `azure close` closes every door of the server and the vault, and
+// `azure closed` wants them, and all around them, to be as they were then; `azure
+// open` opens them for good.
 func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 	ctx := context.Background()
 	c, cfg := clientsOf(ts)
@@ -275,12 +279,21 @@ func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Setenv(kv.Key, kv.Value)
 			}
 		}
+	case "close":
+		closeDoors(ts, c, cfg)
+		ts.Check(os.WriteFile(ts.MkAbs("closed.json"), []byte(settings(ts, cfg)), 0o600))
+	case "open":
+		openDoors(ts, c, cfg)
+	case "closed":
+		if got, want := settings(ts, cfg), ts.ReadFile("closed.json"); got != want {
+			ts.Fatalf("a door, a tag or a rule isn't as before:\n%s\nnow:\n%s", want, got)
+		}
 	default:
 		ts.Fatalf("azure: what is %q?", args[0])
 	}
 }
 
-func armOptions(ts *testscript.TestScript, c *setup.Clients, cfg *config.Config) azure.Options {
+func armOptions(ts checker, c *setup.Clients, cfg *config.Config) azure.Options {
 	cred, err := azure.Token(cfg.Tokens.ARM, cfg.Endpoints.ARM)
 	ts.Check(err)
 	return azure.Options{Endpoint: cfg.Endpoints.ARM, Credential: cred, HTTP: c.HTTP}

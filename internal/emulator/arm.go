@@ -23,6 +23,8 @@ type arm struct {
 	now   func() time.Time
 	edge  func() // called when the server's mirroring parameters or identity changed
 
+	firewall bool // clients are judged by public access and the rules, too
+
 	writing sync.Mutex // held while a write to the server is under way
 	service *service
 }

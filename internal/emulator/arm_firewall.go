@@ -56,14 +56,19 @@ func (a *arm) putRule(c *call) (reply, error) {
 	}
 	var id string
 	a.state.look(func(s *state) { id = serverID(s) + "/firewallRules/" + name })
-	return a.begin(c, "Updating", id, func(context.Context) error {
-		return a.state.change(func(s *state) error {
+	return a.begin(c, "Updating", id, func(ctx context.Context) error {
+		err := a.state.change(func(s *state) error {
 			if old, ok := findRule(s, name); ok {
 				delete(s.Server.Rules, old)
 			}
 			s.Server.Rules[name] = in.Properties
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		a.edge() // a mirror may be able to reach the server now
+		return a.gateClients(ctx)
 	})
 }
 
@@ -73,13 +78,17 @@ func (a *arm) deleteRule(c *call) (reply, error) {
 	if !there {
 		return reply{status: http.StatusNoContent}, nil
 	}
-	return a.begin(c, "Updating", "", func(context.Context) error {
-		return a.state.change(func(s *state) error {
+	return a.begin(c, "Updating", "", func(ctx context.Context) error {
+		err := a.state.change(func(s *state) error {
 			if name, ok := findRule(s, c.vars["name"]); ok {
 				delete(s.Server.Rules, name)
 			}
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		return a.gateClients(ctx)
 	})
 }
 

@@ -50,7 +50,13 @@ func (a *arm) patchServer(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return a.begin(c, "Updating", id, func(ctx context.Context) error { return a.applyPatch(ctx, p) })
+	return a.begin(c, "Updating", id, func(ctx context.Context) error {
+		if err := a.applyPatch(ctx, p); err != nil || p.Properties.Network == nil {
+			return err
+		}
+		a.edge()
+		return a.gateClients(ctx)
+	})
 }
 
 func (p *serverPatch) check(s *serverState) *fault {

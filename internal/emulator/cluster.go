@@ -37,7 +37,7 @@ func startCluster(ctx context.Context, o Options, ca *authority, sv serverState)
 	pg, err := localpg.Start(ctx, localpg.Options{
 		Dir: filepath.Join(o.Dir, "pg"), Bin: o.PGBin, Superuser: sv.Superuser, Password: sv.SuperPassword, Port: sv.Port,
 		CertPEM: certPEM, KeyPEM: keyPEM,
-		HBA: []string{"hostnossl all all all reject", "hostnossl replication all all reject"},
+		HBA: clusterHBA,
 		Settings: map[string]string{
 			"wal_level": "replica", "max_worker_processes": "8", "max_replication_slots": "10", "max_wal_senders": "10",
 			"fsync": onOffWord(!o.NoSync), "ssl_min_protocol_version": "TLSv1.2",
@@ -48,6 +48,9 @@ func startCluster(ctx context.Context, o Options, ca *authority, sv serverState)
 	}
 	return &cluster{pg: pg, ca: ca}, nil
 }
+
+// clusterHBA lets nobody in without TLS.
+var clusterHBA = []string{"hostnossl all all all reject", "hostnossl replication all all reject"}
 
 func onOffWord(on bool) string {
 	if on {

@@ -74,6 +74,10 @@ type ServerOptions struct {
 	Public        string // publicNetworkAccess; "" is Enabled
 	NoFirewall    bool   // without the rule that lets Azure's services in
 	Identity      bool   // with a system-assigned identity
+
+	// ClientFirewall makes public access and the firewall hold for the
+	// administrator's sign-ins, too, not only for Fabric's.
+	ClientFirewall bool
 }
 
 func (s ServerOptions) check() error {

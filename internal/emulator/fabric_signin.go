@@ -21,7 +21,7 @@ func (f *fabric) signIn(ctx context.Context, cn *connectionState) *fault {
 	if cn.Type == "AzureKeyVault" {
 		return f.reachVault(cn)
 	}
-	l, e := f.login(cn)
+	l, e := f.login(cn, false)
 	if e != nil {
 		return e
 	}
@@ -35,8 +35,9 @@ func (f *fabric) signIn(ctx context.Context, cn *connectionState) *fault {
 	return nil
 }
 
-// login is where a PostgreSQL connection leads to and with what.
-func (f *fabric) login(cn *connectionState) (l login, e *fault) {
+// login is where a PostgreSQL connection leads to and with what. Who is there
+// already needn't come in.
+func (f *fabric) login(cn *connectionState, inside bool) (l login, e *fault) {
 	password, e := f.password(cn)
 	if e != nil {
 		return l, e
@@ -45,7 +46,9 @@ func (f *fabric) login(cn *connectionState) (l login, e *fault) {
 	if err != nil {
 		return l, invalidConnection("server is not a host, or a host and a port")
 	}
-	f.state.look(func(s *state) { e = s.reachable(host, port, cn.Gateway) })
+	if !inside {
+		f.state.look(func(s *state) { e = s.reachable(host, port, cn.Gateway) })
+	}
 	l = login{host: host, port: port, user: cn.Credentials.Username, password: password, db: cn.Parameters["database"], plain: cn.Encryption == "NotEncrypted"}
 	return l, e
 }

@@ -20,7 +20,7 @@ import (
 type mirrors struct {
 	state *stateFile
 	db    *cluster
-	login func(cn *connectionState) (login, *fault)
+	login func(cn *connectionState, reached bool) (login, *fault)
 	o     Options
 	tasks *tasks
 	log   *slog.Logger
@@ -41,6 +41,7 @@ type run struct {
 	ends       bool // it was stopped, so that what it keeps at the source goes too
 	decided    []tableState
 	definition string // by which decided was made
+	reached    bool   // the service has signed in to the source once: from then on the source pushes
 }
 
 func newMirrors(m *mirrors) *mirrors {

@@ -84,7 +84,7 @@ func awaitEdge(ctx context.Context, edge <-chan struct{}, d time.Duration) {
 // nativeOnce mirrors until an edge, an error or the end.
 func (m *mirrors) nativeOnce(ctx context.Context, id string, r *run, edge <-chan struct{}) error {
 	it := m.copyItem(id)
-	l, err := m.permitted(&it)
+	l, err := m.permitted(&it, r.isReached())
 	if errors.Is(err, errMayNotWrite) {
 		m.unwell(ctx, l.db, slotName(&it), "CDC_ERR_SYS_ONELAKE_PERMISSION_DENIED")
 	}
@@ -109,6 +109,7 @@ func (m *mirrors) nativeOnce(ctx context.Context, id string, r *run, edge <-chan
 	if err != nil || len(source.Tables) == 0 {
 		return err
 	}
+	r.reach()
 	if m.o.Native == nil {
 		return errors.New("this emulator was started without a native mirror")
 	}
@@ -137,7 +138,7 @@ func (m *mirrors) feed(ctx context.Context, edge <-chan struct{}, source NativeS
 
 func (m *mirrors) stillSo(id string, l login) bool {
 	it := m.copyItem(id)
-	now, err := m.permitted(&it)
+	now, err := m.permitted(&it, true)
 	return err == nil && now == l && !m.shutOut() && !m.redefined(id, &it)
 }
 
@@ -185,6 +186,18 @@ func (m *mirrors) shutOut() (out bool) {
 	return out
 }
 
+func (r *run) reach() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reached = true
+}
+
+func (r *run) isReached() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reached
+}
+
 // decide keeps what was decided, and by which definition.
 func (r *run) decide(definition string, tables []tableState) {
 	r.mu.Lock()
@@ -194,8 +207,9 @@ func (r *run) decide(definition string, tables []tableState) {
 
 // permitted says how the service signs in, or why it mirrors nothing: mirroring
 // is off, the database isn't listed, or the server's identity may not write into
-// the workspace.
-func (m *mirrors) permitted(it *itemState) (l login, err error) {
+// the workspace. Once reached, the source pushes by itself: the server's gates
+// for what comes in count no more.
+func (m *mirrors) permitted(it *itemState, reached bool) (l login, err error) {
 	src := it.source()
 	var cn connectionState
 	err = m.state.read(func(s *state) error {
@@ -223,7 +237,7 @@ func (m *mirrors) permitted(it *itemState) (l login, err error) {
 	if err != nil {
 		return l, err
 	}
-	l, e := m.login(&cn)
+	l, e := m.login(&cn, reached)
 	if e != nil {
 		return l, fmt.Errorf("%w: %w", errNotPermitted, e)
 	}

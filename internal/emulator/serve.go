@@ -22,7 +22,7 @@ import (
 const tokenLife = 14 * 24 * time.Hour
 
 // serve builds the services and begins to answer.
-func (e *Emulator) serve(context.Context) error {
+func (e *Emulator) serve(ctx context.Context) error {
 	var err error
 	e.lake, err = onelake.New(onelake.Options{Root: filepath.Join(e.o.Dir, "onelake"), Authorize: e.authorizeStorage, Items: e.lakeItem})
 	if err != nil {
@@ -32,8 +32,11 @@ func (e *Emulator) serve(context.Context) error {
 	f := newFabric(&fabric{state: e.state, db: e.db, mirrors: m, base: e.base["fabric"] + "/v1", dfs: e.base["dfs"], blob: e.base["blob"], o: e.o, now: e.now},
 		e.authorizer(audienceFabric, authorizeFabric), e.o.Log)
 	m.login = f.login
-	a := newARM(&arm{state: e.state, db: e.db, delay: e.o.ARMDelay, base: e.base["arm"], vault: e.base["vault"], tasks: e.tasks, log: e.o.Log, edge: m.edge, now: e.now},
+	a := newARM(&arm{state: e.state, db: e.db, delay: e.o.ARMDelay, base: e.base["arm"], vault: e.base["vault"], tasks: e.tasks, log: e.o.Log, edge: m.edge, now: e.now, firewall: e.o.Server.ClientFirewall},
 		e.authorizer(audienceARM, authorizeARM))
+	if err := a.gateClients(ctx); err != nil {
+		return err
+	}
 	v := newVault(&vault{state: e.state, tokens: e.tokens, base: e.base["vault"], now: e.now}, e.o.Log)
 	k := newControl(&control{state: e.state, advanced: &e.advanced, faults: e.faults, mirrors: m, now: e.now}, e.secret(), e.o.Log)
 	for name, s := range map[string]*service{"fabric": f.service, "arm": a.service, "vault": v.service} {
@@ -198,6 +201,9 @@ func newState(o Options) state {
 		Enabled: true, Created: now.Unix(), Updated: now.Unix()}}}
 	if !so.NoFirewall {
 		s.Server.Rules[azureServices] = firewallRule{"0.0.0.0", "0.0.0.0"}
+		if so.ClientFirewall {
+			s.Server.Rules["this-machine"] = firewallRule{loopbackAddress, loopbackAddress}
+		}
 	}
 	if so.Identity {
 		s.Server.Identity, s.Server.Principal = "SystemAssigned", newID()

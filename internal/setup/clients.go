@@ -53,8 +53,11 @@ func (c *Clients) doors() *Doors { return c.Doors }
 
 func (c *Clients) patienceLimit() time.Duration { return c.limit }
 
-// WithTransport wraps what carries every HTTP request: to count or to cut them.
-func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
+// Transport wraps what carries every HTTP request: to count or to cut them.
+type Transport = func(http.RoundTripper) http.RoundTripper
+
+// WithTransport wraps what carries every HTTP request.
+func WithTransport(wrap Transport) Option {
 	return func(c *Clients) { c.HTTP.Transport = wrap(c.HTTP.Transport) }
 }
 

@@ -43,10 +43,11 @@ func (c *Clients) vaultDoor(ctx context.Context, err error) (f Finding, ok bool)
 	if c.Doors == nil || kind != azure.ByConnection && kind != azure.ByFirewall {
 		return Finding{}, false
 	}
-	if id, idErr := c.Doors.vaultID(ctx); idErr != nil || id == "" { // then the refusal itself is the finding
+	id, idErr := c.Doors.vaultID(ctx)
+	if idErr != nil || id == "" { // then the refusal itself is the finding
 		return Finding{}, false
 	}
-	name := vaultName(c.Config.Vault)
+	_, name := resource(id)
 	if kind == azure.ByConnection {
 		return c.door(vaultClosed, config.OpenVault, "the public access of vault "+name+" is off", "on until this run ends, and then off again"), true
 	}
@@ -169,4 +170,16 @@ func (c *Clients) reached(ctx context.Context, f *Facts, do func(context.Context
 		}
 		return err == nil, err
 	}})
+}
+
+// Open opens the door that a step's finding names, and no other.
+func Open(ctx context.Context, s Step, facts *Facts, approved Finding) error {
+	if err := Refuse([]Finding{approved}); err != nil {
+		return err
+	}
+	r := runner{step: s, facts: facts}
+	if err := r.apply(ctx, approved); err != nil {
+		return &StepError{s.Name(), "open", err}
+	}
+	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -37,11 +36,11 @@ type Doors struct {
 
 // DoorOptions say whose leases they are.
 type DoorOptions struct {
-	State     string                                    // directory of the journals and of the audit log
-	Who       string                                    // the user and the machine; who signed in to Azure is added in the audit log
-	Tell      func(what string)                         // told what is waited for; nil: nobody
-	Expired   func(error)                               // called when a lease ends that is still in use: the command has to stop
-	Transport func(http.RoundTripper) http.RoundTripper // wraps what carries every request; nil: nothing
+	State     string            // directory of the journals and of the audit log
+	Who       string            // the user and the machine; who signed in to Azure is added in the audit log
+	Tell      func(what string) // told what is waited for; nil: nobody
+	Expired   func(error)       // called when a lease ends that is still in use: the command has to stop
+	Transport Transport         // wraps what carries every request; nil: nothing
 }
 
 // NewDoors makes a command's leases. It asks nothing yet, and makes nothing.

@@ -86,7 +86,7 @@ func audited(d *Doors, change lease.Change, do func() error) error {
 // resourceOf is what a step changes.
 func (c *Clients) resourceOf(step string) string {
 	switch step {
-	case "role-secret":
+	case "role-secret", "secret", "completion":
 		return c.Config.Vault
 	case "connection":
 		return "Fabric"

@@ -52,7 +52,7 @@ func (s connectionStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	found := Finding{Action: Create, Reason: "ConnectionMissing", Have: "none", Want: s.Config.ConnectionName(f.Host), After: f.waitsFor("role-secret", "role", "grants"), Notes: s.private(f)}
 	if door, closed, err := s.fabricDoor(ctx, f); err != nil || closed {
 		found.Code, found.Consent, found.Allowed, found.Hint = door.Code, door.Consent, door.Allowed, door.Hint
-		found.Have, found.Want = door.Have, found.Want+", with the server "+door.Want
+		found.Have, found.Want = "none, and "+door.Have, found.Want+"; the server "+door.Want
 		return found, err
 	}
 	return found, nil

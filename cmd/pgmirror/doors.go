@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/user"
+	"slices"
+
+	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/lease"
+	"github.com/pgmirror/pgmirror/internal/setup"
+)
+
+// keeper has what a command opens for a while. What an earlier one left open is
+// closed when the configuration is known; what this one opens, when all else is
+// over, whatever became of it.
+type keeper struct {
+	doors  *setup.Doors // nil: no configuration was read, or there is no place to remember open doors in
+	fault  error        // why there is no such place
+	unshut error        // what an earlier command left open and couldn't be closed
+	stop   context.CancelCauseFunc
+}
+
+// begin makes the command's doors and closes what earlier ones left open. That
+// this failed is told at once; the command goes on, and ends with exit 6.
+func (k *keeper) begin(ctx context.Context, s streams, cfg *config.Config, environ []string) error {
+	if k == nil || k.doors != nil || k.fault != nil {
+		return nil
+	}
+	state, err := lease.StateDir(environ)
+	if err != nil {
+		k.fault = err
+		return nil
+	}
+	k.doors, err = setup.NewDoors(cfg, setup.DoorOptions{
+		State: state, Who: whoami(), Expired: k.expired, Transport: transport,
+		Tell: func(what string) { s.say("    … %s", what) },
+	})
+	if err != nil {
+		return setupFailure(err)
+	}
+	if k.unshut = k.doors.Recover(ctx); k.unshut != nil {
+		s.say("%s %v", s.paint(red, "still open:"), k.unshut)
+	}
+	return nil
+}
+
+// expired ends the command: a lease that it works behind is over.
+func (k *keeper) expired(cause error) {
+	if k.stop != nil {
+		k.stop(cause)
+	}
+}
+
+// options let the set-up plane use the doors.
+func (k *keeper) options() []setup.Option {
+	options := slices.Clone(clientOptions)
+	if k != nil && k.doors != nil {
+		options = append(options, setup.WithDoors(k.doors))
+	}
+	return options
+}
+
+// wanted refuses a command that changes something where nothing of it could be
+// remembered.
+func (k *keeper) wanted() error {
+	if k == nil || k.fault == nil {
+		return nil
+	}
+	return &failure{Exit: exitPrecondition, Code: "StateMissing", Err: k.fault, Next: "export PGMIRROR_STATE=DIR"}
+}
+
+// end closes what is open, after all else. The error is lease.ErrUnproved when
+// something may still be open.
+func (k *keeper) end(ctx context.Context) error {
+	if k.doors == nil {
+		return nil
+	}
+	return errors.Join(k.unshut, k.doors.Close(ctx))
+}
+
+// clientOptions and transport stand around every side effect, of every client
+// and of the doors: tests kill the process there.
+var (
+	clientOptions []setup.Option
+	transport     setup.Transport
+)
+
+// whoami is the user and the machine, for people who meet a lease.
+func whoami() string {
+	name, host := "somebody", "somewhere"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
+}
