@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"pgmirror": main,
+		"pgmirror": func() { mortal(); main() },
 	})
 }
 

@@ -255,19 +255,3 @@ func CheckPassword(password, role string) error {
 	}
 	return nil
 }
-
-// RolePassword is the role's password as the store has it now.
-func (c *Clients) RolePassword(ctx context.Context) (string, error) {
-	if c.Vault == nil {
-		value, found, err := c.resolve(ctx, c.Config.Role.Password)
-		if err == nil && found.Action == Blocked {
-			err = &BlockedError{[]Finding{found}}
-		}
-		return value, err
-	}
-	value, ok, err := c.Vault.Secret(ctx, c.Config.Role.Secret)
-	if err == nil && !ok {
-		err = fmt.Errorf("the vault has no secret %s", c.Config.Role.Secret)
-	}
-	return value, err
-}
