@@ -48,12 +48,13 @@ witness: build
 	GO="$(GO)" witness/run bin/pgmirror $(CACHE)/witness
 
 # make test's crash tests for hours instead of seconds: KILLS of the mirror, in
-# rounds of 50, and of processes that hold a lease, then every cut of setup and of
-# the replicator.
+# rounds of 50, of processes that hold a lease, and of real apply and rotate
+# processes that open every door; then every cut of setup and of the replicator.
 soak:
 	@scripts/need postgres
 	$(GO) test -timeout 12h -count 1 -run '^TestSoak$$' -v ./internal/mirror -soak-kills $(KILLS)
 	LEASE_KILLS=$(KILLS) $(GO) test -timeout 12h -count 1 -run '^TestKilled$$' -v ./internal/lease
+	SOAK_KILLS=$(KILLS) $(GO) test -timeout 12h -count 1 -run '^TestKilledProcesses$$' -v ./cmd/pgmirror
 	$(GO) test -timeout 1h -count 1 -run 'Cut|Fault' ./internal/setup ./internal/replicator
 
 # Every fuzz target below internal for FUZZTIME each, one after the other.

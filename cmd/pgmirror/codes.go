@@ -25,6 +25,7 @@ var ownCodes = map[string]setup.Explanation{
 	"CleanupIncomplete": {Sentence: "Something that was opened for a short time may still be open.", Remedy: "Close it; this outranks whatever else went wrong.", Next: "pgmirror leases close"},
 	"StateMissing":      {Sentence: "There is no place to remember open doors and to keep the audit log in; nothing was changed.", Remedy: "Give a directory that stays.", Next: "export PGMIRROR_STATE=DIR"},
 	"LeaseMissing":      {Sentence: "No lease has this id, on this machine or on the resources.", Remedy: "It may have been closed by now; the list shows those that there are.", Next: "pgmirror leases list"},
+	"PasswordWeak":      {Sentence: "The given password breaks a rule: 8 to 128 characters, three of upper case, lower case, digits and others, no control characters, not the role's name.", Remedy: "Choose another, or let rotate make one up: 43 characters with 200 random bits."},
 	"DirNotEmpty":       {Sentence: "The folder has files that aren't ours; nothing was touched.", Remedy: "Give an empty or a new folder."},
 	"FileExists":        {Sentence: "The file is there already, and wasn't overwritten.", Remedy: "Give another name, or move it away."},
 	"ModeNative":        {Sentence: "The mirror is native: Fabric moves the data itself, and this command is for open mirrors.", Remedy: "status and verify work for both.", Next: "pgmirror status"},

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pgmirror/pgmirror/internal/lease"
 )
 
 func TestExitTable(t *testing.T) {
@@ -45,6 +47,7 @@ func TestExitDocs(t *testing.T) {
 }
 
 func TestFinish(t *testing.T) {
+	open := &lease.UnprovedError{Lease: lease.Lease{ID: "abc", Kind: lease.VaultAccess, Resource: "/x/kv"}, Err: errors.New("no answer")}
 	interrupted, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, test := range []struct {
@@ -59,6 +62,8 @@ func TestFinish(t *testing.T) {
 		{"a failure, wrapped", context.Background(), fmt.Errorf("outer: %w", fail(exitMismatch, "RowsDiffer", "pgmirror verify", "2 rows differ")), 5, "error[RowsDiffer]: 2 rows differ\n  next: pgmirror verify"},
 		{"interrupted", interrupted, fmt.Errorf("copy: %w", interrupted.Err()), 130, "error[Interrupted]"},
 		{"a deadline", context.Background(), fmt.Errorf("wait: %w", context.DeadlineExceeded), 7, "error[TimedOut]"},
+		{"an open door, and a failure", context.Background(), errors.Join(fail(exitTimeout, "TimedOut", "", "too slow"), open), 6, "error[TimedOut]: too slow\nerror[CleanupIncomplete]: public access of kv (lease abc) is not proved closed: no answer; close it by hand with: "},
+		{"an open door, while interrupted", interrupted, errors.Join(interrupted.Err(), open), 6, "error[Interrupted]: stopped as asked\nerror[CleanupIncomplete]"},
 		{"a failure while interrupted", interrupted, fail(exitCleanup, "CleanupIncomplete", "", "a firewall rule may be open"), 6, "error[CleanupIncomplete]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

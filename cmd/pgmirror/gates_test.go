@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/azure"
 	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/lease"
 	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
@@ -43,6 +45,25 @@ func closeDoors(t checker, c *setup.Clients, cfg *config.Config) {
 	t.Check(written(func() error {
 		return server.Patch(ctx, []byte(`{"tags":{"env":"dev"},"properties":{"network":{"publicNetworkAccess":"Disabled"}}}`))
 	}))
+}
+
+// lend opens the vault at a time, for an hour, as a run on another machine that
+// dies then, and gives the lease's id.
+func lend(t checker, c *setup.Clients, cfg *config.Config, at time.Time) string {
+	state, err := os.MkdirTemp("", "pgmirror-elsewhere-")
+	t.Check(err)
+	defer os.RemoveAll(state)
+	_, vault := gates(t, c, cfg)
+	l := lease.New(lease.Options{
+		State: state, Who: "bob@elsewhere", Now: func() time.Time { return at }, Allows: func(string) bool { return true },
+		Dial:   func(string) (lease.Resource, error) { return vault, nil },
+		Timing: lease.Timing{Settle: time.Millisecond, Poll: 10 * time.Millisecond},
+	})
+	group, _, _ := strings.Cut(cfg.Server.ID, "/providers/")
+	_, held, err := l.Take(context.Background(), lease.Need{Kind: lease.VaultAccess, Resource: group + "/providers/Microsoft.KeyVault/vaults/kv-pgmirror",
+		Refusal: errors.New("refused"), Life: time.Hour})
+	t.Check(err)
+	return held.ID
 }
 
 // openDoors opens them for good.

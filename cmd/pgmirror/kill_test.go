@@ -29,7 +29,8 @@ import (
 )
 
 // mortal makes this process tell every side effect in the file KILL_STEPS, before
-// and after it, and die by SIGKILL at the one with the number KILL_AT.
+// and after it, and die by SIGKILL at the one with the number KILL_AT. At the one
+// that KILL_STOP names it stands still instead.
 func mortal() {
 	path := os.Getenv("KILL_STEPS")
 	if path == "" {
@@ -44,6 +45,9 @@ func mortal() {
 	step := func(what string) {
 		n++
 		fmt.Fprintln(told, what)
+		if what == os.Getenv("KILL_STOP") {
+			standStill()
+		}
 		if n == at {
 			self, err := os.FindProcess(os.Getpid())
 			if err == nil {
@@ -61,6 +65,10 @@ func mortal() {
 	transport = func(next http.RoundTripper) http.RoundTripper { return tolled{next, around} }
 	clientOptions = []setup.Option{setup.WithTransport(transport), setup.WithCut(around)}
 }
+
+// standStill stops this process until it is killed. It is of no use where
+// processes can't be stopped.
+var standStill = func() {}
 
 // tolled tells of the requests that change something.
 type tolled struct {

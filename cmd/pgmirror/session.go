@@ -174,9 +174,17 @@ func (ses *session) openDoors(ctx context.Context, s streams) error {
 	if err := setup.Refuse(ses.plan); err != nil {
 		return setupFailure(err)
 	}
-	s.say("opening: %s", intent(ses.plan[i]))
-	if err := setup.Open(ctx, ses.steps[i], &ses.facts, ses.plan[i]); err != nil {
-		return setupFailure(err)
+	for j, f := range ses.plan {
+		verb := "opening"
+		if setup.LeftOpen(f) { // in the way of another lease, and nobody's any more
+			verb = "closing"
+		} else if j != i {
+			continue
+		}
+		s.say("%s: %s", verb, intent(f))
+		if err := setup.Open(ctx, ses.steps[j], &ses.facts, f); err != nil {
+			return setupFailure(err)
+		}
 	}
 	return ses.look(ctx)
 }

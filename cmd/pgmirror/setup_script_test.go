@@ -251,7 +251,8 @@ func fabricAct(ts *testscript.TestScript, neg bool, args []string) {
 // takes its public access away, `azure signin` puts a managed identity into the
 // environment. `azure close` closes every door of the server and the vault, and
 // `azure closed` wants them, and all around them, to be as they were then; `azure
-// open` opens them for good.
+// open` opens them for good. `azure lend` opens the vault as another machine does,
+// and `azure leave` did so three hours ago, for one: $LEASE is the lease's id.
 func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 	ctx := context.Background()
 	c, cfg := clientsOf(ts)
@@ -284,6 +285,10 @@ func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs("closed.json"), []byte(settings(ts, cfg)), 0o600))
 	case "open":
 		openDoors(ts, c, cfg)
+	case "leave":
+		ts.Setenv("LEASE", lend(ts, c, cfg, time.Now().Add(-3*time.Hour)))
+	case "lend":
+		ts.Setenv("LEASE", lend(ts, c, cfg, time.Now()))
 	case "closed":
 		if got, want := settings(ts, cfg), ts.ReadFile("closed.json"); got != want {
 			ts.Fatalf("a door, a tag or a rule isn't as before:\n%s\nnow:\n%s", want, got)

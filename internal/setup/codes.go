@@ -65,7 +65,6 @@ var codes = map[string]Explanation{
 	"PasswordsDisagree":   {Sentence: "The store's password isn't the role's, and no rotation of ours is under way: nobody can tell which is right.", Remedy: "Let the role have the store's (rotate --adopt vault), or give the role's own, for the store to have it (rotate --adopt role --password-file FILE)."},
 	"RoleMissing":         {Sentence: "The mirror's role doesn't exist yet.", Remedy: "Set the mirror up.", Next: "pgmirror apply"},
 	"PasswordRefused":     {Sentence: "The given password isn't the role's.", Remedy: "Give the right one, or let the role have the vault's.", Next: "pgmirror rotate --adopt vault"},
-	"PasswordWeak":        {Sentence: "The given password breaks a rule: 8 to 128 characters, three of upper case, lower case, digits and others, no control characters, not the role's name.", Remedy: "Choose another, or let rotate make one up: 43 characters with 200 random bits."},
 	"RoleWithoutPassword": {Sentence: "The role signs in by Entra: it has no password to change.", Remedy: "Nothing has to be done."},
 	"ConnectionNotOurs":   {Sentence: "The Fabric connection belongs to somebody else, and has the former password.", Remedy: "Let its owner enter the new one in the portal, or make you an owner; then rotate goes on where it stopped.", Next: "pgmirror connection show"},
 	"RolePasswordWrong":   {Sentence: "The role's password in the vault is not the one that the server knows.", Remedy: "Consent to set it again from the vault (reset-password)."},

@@ -21,6 +21,7 @@ const (
 	serverClosed   = "ServerClosed"   // the server's public access is off
 	serverFirewall = "ServerFirewall" // the server's firewall doesn't let this machine in
 	fabricKeptOut  = "FabricKeptOut"  // Fabric can't reach the server
+	leasesExpired  = "LeasesExpired"  // others left doors open
 )
 
 // NeedsDoor reports whether a plan can't see further before a door is opened.
@@ -172,7 +173,11 @@ func (c *Clients) reached(ctx context.Context, f *Facts, do func(context.Context
 	}})
 }
 
-// Open opens the door that a step's finding names, and no other.
+// LeftOpen reports whether a finding is about doors that others left open.
+func LeftOpen(f Finding) bool { return f.Reason == leasesExpired }
+
+// Open opens the door that a step's finding names, or closes those that it says
+// were left open.
 func Open(ctx context.Context, s Step, facts *Facts, approved Finding) error {
 	if err := Refuse([]Finding{approved}); err != nil {
 		return err

@@ -36,7 +36,7 @@ func (s leasesStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	for _, l := range found {
 		switch {
 		case l.State == lease.Expired:
-			out.Items, texts = append(out.Items, l.ID), append(texts, fmt.Sprintf("%s, by %s", l.Kind, or(l.Who, "run "+l.Run)))
+			out.Items, texts = append(out.Items, l.ID), append(texts, fmt.Sprintf("%s by %s", l.Kind, or(l.Who, "run "+l.Run)))
 		case l.State == lease.Left || l.State == lease.Elsewhere:
 			out.Notes = append(out.Notes, Note{"LeaseLeft", string(l.Kind), "left open by a run on this machine, and still not closed: pgmirror leases close " + l.ID})
 		case l.Run != s.Doors.Run():
@@ -45,8 +45,8 @@ func (s leasesStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	}
 	if len(out.Items) > 0 {
 		slices.Sort(out.Items)
-		out.Action, out.Reason, out.Code = Update, "LeasesExpired", "LeaseLeft"
-		out.Have, out.Want, out.Hint = "left open, and past their time: "+strings.Join(texts, "; "), "closed", "pgmirror leases list"
+		out.Action, out.Reason, out.Code = Update, leasesExpired, "LeaseLeft"
+		out.Have, out.Want, out.Hint = strings.Join(texts, ", "), "closed: their time has passed", "pgmirror leases list"
 	}
 	return out, nil
 }
