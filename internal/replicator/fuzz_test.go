@@ -156,3 +156,23 @@ func tryFolder(t *testing.T, c folder) State {
 	}
 	return s[0].State
 }
+
+// TestTornPages: a file whose footer is sound and whose pages are not is told, not
+// taken.
+func TestTornPages(t *testing.T) {
+	s := seeds(t)[0]
+	s.metadata, s.second = []byte(`{}`), nil
+	failed := 0
+	for at := 4; at < 40; at++ {
+		torn := s
+		torn.first = bytes.Clone(s.first)
+		torn.first[at] ^= 0xff
+		torn.second = torn.first
+		if tryFolder(t, torn) == Failed {
+			failed++
+		}
+	}
+	if failed == 0 {
+		t.Error("no torn page was told")
+	}
+}
