@@ -51,10 +51,11 @@ type linter struct {
 	maxToday  int64 // bytes
 	maxRows   int   // of a file of changes
 	maxString int   // bytes
+	maxFiles  int   // that may wait in a table's folder, if they are small
 }
 
 func newLinter(s store.Store, found func(Finding)) *linter {
-	return &linter{s: s, found: found, now: time.Now(), maxTables: 1000, maxToday: 1 << 40, maxRows: 900_000, maxString: 16 << 20}
+	return &linter{s: s, found: found, now: time.Now(), maxTables: 1000, maxToday: 1 << 40, maxRows: 900_000, maxString: 16 << 20, maxFiles: 1000}
 }
 
 // report tells a finding; the format may be empty when the rule says all.
@@ -239,8 +240,10 @@ func (t *tableLint) sequence(ctx context.Context, dir string) (some bool, err er
 		t.chain(files, before, after, known)
 	} else { // the order in which Fabric reads them
 		slices.SortStableFunc(files, func(a, b store.Info) int { return a.Modified.Compare(b.Modified) })
+		t.ties(files)
 	}
 	var sh lintedShape
+	rows, read := t.linted.Rows, t.linted.Files
 	for _, i := range files {
 		if t.now.Sub(i.Modified) < day {
 			t.today += i.Size
@@ -249,7 +252,22 @@ func (t *tableLint) sequence(ctx context.Context, dir string) (some bool, err er
 			return false, fmt.Errorf("%s: %w", path.Base(i.Name), err)
 		}
 	}
+	if rows, read = t.linted.Rows-rows, t.linted.Files-read; read > t.maxFiles && rows < int64(read)*smallRows {
+		t.report(FilesSmall, dir, "%d files hold %d rows", read, rows)
+	}
 	return known || len(files) > 0, nil
+}
+
+// smallRows are so few that a file is hardly worth its trouble.
+const smallRows = 100
+
+// ties looks at files that are in the order of their times.
+func (t *tableLint) ties(files []store.Info) {
+	for k := 1; k < len(files); k++ {
+		if files[k].Modified.Equal(files[k-1].Modified) {
+			t.report(FileTimeTie, files[k].Name, "as was %s", path.Base(files[k-1].Name))
+		}
+	}
 }
 
 // wanted reports whether Fabric reads this as a data file; what it doesn't is

@@ -45,6 +45,8 @@ const (
 	FileEmpty              = "FileEmpty"
 	FileTorn               = "FileTorn"
 	FileTooLarge           = "FileTooLarge"
+	FilesSmall             = "FilesSmall"
+	FileTimeTie            = "FileTimeTie"
 	UploadLeft             = "UploadLeft"
 	CompressionUnsupported = "CompressionUnsupported"
 	ColumnTypeUnsupported  = "ColumnTypeUnsupported"
@@ -94,6 +96,8 @@ var rules = []Rule{
 	{FileEmpty, Fault, "A file has no bytes: the table fails and stays so.", "Delete it, upload the content under a name with an underscore, and rename that."},
 	{FileTorn, Fault, "A file is not a whole, sound Parquet file.", "Delete it, upload it whole under a name with an underscore, and rename that to the same number."},
 	{FileTooLarge, Warning, "A file of changes has so many rows that Fabric's lag grows steeply.", "Keep files of changes below 900,000 rows."},
+	{FilesSmall, Warning, "Very many files wait that hold few rows each: Fabric takes far longer for them than for few large ones.", "Gather more changes for a file, and wait longer between two."},
+	{FileTimeTie, Warning, "Two files were last changed at the same moment: with LastUpdateTimeFileDetection nobody knows which of them is read first.", "Publish one file after the other, or number them (SequentialFileName)."},
 	{UploadLeft, Warning, "An upload that was never finished is more than a day old.", "Remove it, once its publisher no longer runs."},
 
 	// What is in a file.

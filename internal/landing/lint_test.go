@@ -260,11 +260,15 @@ func provoked(t *testing.T) map[string][]change {
 		FileNameInvalid:   {put(table+"3.parquet", body), put(table+"00000000000000000000.parquet", body)},
 		FileGap: {{files: map[string][]byte{table + "00000000000000000004.parquet": body}, path: table + third},
 			{files: map[string][]byte{"csv/00000000000000000004.csv": body}, path: "csv/00000000000000000002.csv"}},
-		FileFirstMissing:       {{files: map[string][]byte{"late/_metadata.json": []byte(keyed), "late/" + second: raw(t, ids(1))}, path: "late/" + second}},
-		FileNumberReused:       {{files: map[string][]byte{table + "_ProcessedFiles/" + second: body}, path: table + second}},
-		FileEmpty:              {put(table+third, nil)},
-		FileTorn:               {put(table+third, torn[:len(torn)-9]), put(table+third, []byte("not Parquet at all"))},
-		FileTooLarge:           {{files: map[string][]byte{table + third: raw(t, ids(1, 2, 3), markers(4, 4, 4))}, limit: func(l *linter) { l.maxRows = 2 }}},
+		FileFirstMissing: {{files: map[string][]byte{"late/_metadata.json": []byte(keyed), "late/" + second: raw(t, ids(1))}, path: "late/" + second}},
+		FileNumberReused: {{files: map[string][]byte{table + "_ProcessedFiles/" + second: body}, path: table + second}},
+		FileEmpty:        {put(table+third, nil)},
+		FileTorn:         {put(table+third, torn[:len(torn)-9]), put(table+third, []byte("not Parquet at all"))},
+		FileTooLarge:     {{files: map[string][]byte{table + third: raw(t, ids(1, 2, 3), markers(4, 4, 4))}, limit: func(l *linter) { l.maxRows = 2 }}},
+		FilesSmall:       {{limit: func(l *linter) { l.maxFiles = 2 }, path: "gz.schema/t"}},
+		FileTimeTie: {{files: map[string][]byte{"any/another.parquet": raw(t, ids(1), markers(1))}, path: "any/whatever.parquet", limit: func(l *linter) {
+			l.s = together{l.s, l.now}
+		}}},
 		UploadLeft:             {{limit: func(l *linter) { l.now = l.now.Add(25 * time.Hour) }, path: table + "_upload.parquet"}},
 		CompressionUnsupported: {put(table+third, rawCompressed(t, compress.Codecs.Brotli, ids(1), markers(4)))},
 		ColumnTypeUnsupported:  {data(ids(), nested(), markers())},
@@ -356,6 +360,20 @@ func (v vanishing) Read(ctx context.Context, name string, off, n int64) ([]byte,
 		}
 	}
 	return v.Store.Read(ctx, name, off, n)
+}
+
+// together is a store whose files were all changed at the same moment.
+type together struct {
+	store.Store
+	at time.Time
+}
+
+func (s together) List(ctx context.Context, dir string) ([]store.Info, error) {
+	list, err := s.Store.List(ctx, dir)
+	for i := range list {
+		list[i].Modified = s.at
+	}
+	return list, err
 }
 
 func TestLintMeetsProcessing(t *testing.T) {

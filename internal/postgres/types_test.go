@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/parquet"
 	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
 )
@@ -47,10 +49,10 @@ func wantDecimal(scale int) string {
 
 var typeCases = []typeCase{
 	{"boolean", "boolean", true, "v::int::text", []string{"t", "f"}, nil, 0},
-	{"smallint", "short", true, "v::text", []string{"-32768", "32767", "0", "-1"}, nil, 0},
-	{"integer", "integer", true, "v::text", []string{"-2147483648", "2147483647", "0"}, nil, 0},
+	{"smallint", "short", true, "v::text", []string{"-32768", "32767", "0", "-1"}, randomWhole(16), 0},
+	{"integer", "integer", true, "v::text", []string{"-2147483648", "2147483647", "0"}, randomWhole(32), 0},
 	{"bigint", "long", true, "v::text", []string{"-9223372036854775808", "9223372036854775807", "0"}, randomInt, 0},
-	{"oid", "long", true, "v::text", []string{"0", "4294967295"}, nil, 0},
+	{"oid", "long", true, "v::text", []string{"0", "4294967295"}, func(r *rand.Rand) string { return fmt.Sprint(r.Uint32()) }, 0},
 	{"real", "float", true, "v::text", floats, randomFloat(32), 0},
 	{"double precision", "double", true, "v::text", append([]string{"1.7976931348623157e308", "5e-324", "9007199254740993"}, floats...), randomFloat(64), 0},
 	{"numeric(12,2)", "decimal(12,2)", true, wantDecimal(2), []string{"0", "9999999999.99", "-9999999999.99", "0.01", "-0.05", "10000", "99990000.1", "0.1"}, randomNumeric(10, 2), 0},
@@ -60,63 +62,63 @@ var typeCases = []typeCase{
 	{"numeric(38,38)", "decimal(38,38)", true, wantDecimal(38), []string{"0.99999999999999999999999999999999999999", "-0.00000000000000000000000000000000000001"}, nil, 0},
 	{"numeric(19,0)", "decimal(19,0)", true, wantDecimal(0), []string{"9223372036854775808", "-9223372036854775809", "9999999999999999999"}, randomNumeric(19, 0), 0},
 	{"numeric", "string", true, wantText, []string{"0", "0.00", "NaN", "Infinity", "-Infinity", "1e500", "1e-500", "-12345678901234567890.123", "0.00012", "10000.0000", "100000000"}, randomNumeric(60, 40), 0},
-	{"numeric(39,2)", "string", true, wantText, []string{"NaN", "1234567890123456789012345678901234567.12"}, nil, 0},
+	{"numeric(39,2)", "string", true, wantText, []string{"NaN", "1234567890123456789012345678901234567.12"}, randomNumeric(37, 2), 0},
 	{"numeric(3,-2)", "string", true, wantText, []string{"12345", "-99900", "0"}, nil, 15},
 	{"numeric(2,4)", "string", true, wantText, []string{"0.0099", "-0.0001"}, nil, 15},
-	{"money", "decimal(19,2)", true, "trim_scale(v::numeric * 100)::text", []string{"-92233720368547758.08", "92233720368547758.07", "0", "-0.01", "1234.5"}, nil, 0},
+	{"money", "decimal(19,2)", true, "trim_scale(v::numeric * 100)::text", []string{"-92233720368547758.08", "92233720368547758.07", "0", "-0.01", "1234.5"}, randomNumeric(14, 2), 0},
 	{"date", "date", true, wantDays, []string{"infinity", "-infinity", "0044-03-15 BC", "0001-01-01", "9999-12-31", "10000-01-01", "5874897-12-31", "4713-01-01 BC", "1970-01-01", "1969-12-31", "2000-02-29", "1900-03-01"}, randomDate, 0},
 	{"timestamp", "timestamp", true, wantMicros, timestamps, randomTimestamp, 0},
 	{"timestamp(3)", "timestamp", true, wantMicros, []string{"2024-02-29 23:59:59.9996"}, nil, 0},
 	{"timestamptz", "timestamp", true, wantMicros, timestamps, randomTimestamp, 0},
-	{"time", "string", true, wantText, []string{"00:00:00", "24:00:00", "23:59:59.999999", "12:34:56.7", "01:02:03.000004"}, nil, 0},
-	{"timetz", "string", true, wantText, []string{"00:00:00+00", "24:00:00-15:59:59", "12:34:56.789+05:30", "01:02:03-08", "01:02:03.5+15:59"}, nil, 0},
+	{"time", "string", true, wantText, []string{"00:00:00", "24:00:00", "23:59:59.999999", "12:34:56.7", "01:02:03.000004"}, randomTime, 0},
+	{"timetz", "string", true, wantText, []string{"00:00:00+00", "24:00:00-15:59:59", "12:34:56.789+05:30", "01:02:03-08", "01:02:03.5+15:59"}, randomTimetz, 0},
 	{"interval", "string", true, wantText, []string{"0", "1 year 2 months 3 days 04:05:06.789", "-1 year", "-1 months", "-0.5 seconds", "-1 day +00:00:00.000001", "1 mon -1 day", "178956970 years 7 months", "2147483647 days", "00:01:00", "-00:00:30"}, randomInterval, 0},
 	{"interval", "string", true, wantText, []string{"2562047788:00:54.775807", "-2562047788:00:54.775807"}, nil, 15},
 	{"interval", "string", true, wantText, []string{"infinity", "-infinity"}, nil, 17},
-	{"uuid", "string", true, wantText, []string{"00000000-0000-0000-0000-000000000000", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"}, nil, 0},
-	{"text", "string", true, wantText, texts, nil, 0},
-	{"varchar(20)", "string", true, wantText, []string{"", "ümlaut", "a b  "}, nil, 0},
-	{"char(5)", "string", true, wantText, []string{"", "a", "ab  ", "€"}, nil, 0},
+	{"uuid", "string", true, wantText, []string{"00000000-0000-0000-0000-000000000000", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"}, randomUUID, 0},
+	{"text", "string", true, wantText, texts, randomText, 0},
+	{"varchar(20)", "string", true, wantText, []string{"", "ümlaut", "a b  "}, randomText, 0},
+	{"char(5)", "string", true, wantText, []string{"", "a", "ab  ", "€"}, func(r *rand.Rand) string { return strings.TrimRight(string([]rune(randomText(r) + "     ")[:5]), " ") }, 0},
 	{`"char"`, "string", true, wantText, []string{"", "a", `\`}, nil, 0},
 	{"name", "string", true, wantText, []string{"", "pg_class", strings.Repeat("x", 63)}, nil, 0},
 	{"citext", "string", true, wantText, []string{"", "MiXed"}, nil, 0},
 	{"mood", "string", true, wantText, []string{"sad", "it's \"ok\""}, nil, 0},
-	{"bytea", "binary", true, "encode(v, 'hex')", []string{"", `\x00ff5c27`}, nil, 0},
-	{"json", "string", true, wantText, []string{"null", `{"b" : 1,  "a":[1, 2]}`, `"x\u0041"`}, nil, 0},
-	{"jsonb", "string", true, wantText, []string{"null", `{"b" : 1,  "a":[1, 2.50]}`, `"x\u0041 \n"`}, nil, 0},
+	{"bytea", "binary", true, "encode(v, 'hex')", []string{"", `\x00ff5c27`}, func(r *rand.Rand) string { return `\x` + hex.EncodeToString([]byte(randomText(r))) }, 0},
+	{"json", "string", true, wantText, []string{"null", `{"b" : 1,  "a":[1, 2]}`, `"x\u0041"`}, randomJSON, 0},
+	{"jsonb", "string", true, wantText, []string{"null", `{"b" : 1,  "a":[1, 2.50]}`, `"x\u0041 \n"`}, randomJSON, 0},
 	{"bit(3)", "string", true, wantText, []string{"101", "000"}, nil, 0},
-	{"varbit", "string", true, wantText, []string{"", "1", "101100111000", "11111111"}, nil, 0},
-	{"macaddr", "string", true, wantText, []string{"08:00:2b:01:02:03"}, nil, 0},
+	{"varbit", "string", true, wantText, []string{"", "1", "101100111000", "11111111"}, func(r *rand.Rand) string { return strconv.FormatUint(r.Uint64()>>r.IntN(64), 2) }, 0},
+	{"macaddr", "string", true, wantText, []string{"08:00:2b:01:02:03"}, func(r *rand.Rand) string { return randomUUID(r)[:12] }, 0},
 	{"macaddr8", "string", true, wantText, []string{"08:00:2b:01:02:03:04:05"}, nil, 0},
-	{"pg_lsn", "string", true, wantText, []string{"0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"}, nil, 0},
+	{"pg_lsn", "string", true, wantText, []string{"0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"}, func(r *rand.Rand) string { return fmt.Sprintf("%X/%X", r.Uint32(), r.Uint32()>>r.IntN(32)) }, 0},
 	{"hstore", "string", true, "CASE WHEN v = '' THEN '{}' ELSE replace(replace(hstore_to_json(v)::text, '\": ', '\":'), ', \"', ',\"') END", []string{"", `a=>1`, `"k \"1\\"=>"v\n", b=>NULL`, `NULL=>"null"`, "longer=>x, a=>y, bb=>NULL"}, nil, 0},
 	{"posint", "integer", true, "v::text", []string{"1", "2147483647"}, nil, 0},
 	{"price", "decimal(10,2)", true, wantDecimal(2), []string{"1.5", "-99999999.99"}, nil, 0},
-	{"integer[]", "string", true, wantJSON, []string{"{}", "{1,NULL,-3}", "{{1,2},{3,4}}", "[0:1]={5,6}", "{{{1},{2}},{{3},{NULL}}}"}, nil, 0},
+	{"integer[]", "string", true, wantJSON, []string{"{}", "{1,NULL,-3}", "{{1,2},{3,4}}", "[0:1]={5,6}", "{{{1},{2}},{{3},{NULL}}}"}, randomArray(randomWhole(32)), 0},
 	{"smallint[]", "string", true, wantJSON, []string{"{-32768,32767}"}, nil, 0},
-	{"bigint[]", "string", true, wantJSON, []string{"{-9223372036854775808,9223372036854775807}"}, nil, 0},
+	{"bigint[]", "string", true, wantJSON, []string{"{-9223372036854775808,9223372036854775807}"}, randomArray(randomInt), 0},
 	{"oid[]", "string", true, "replace(to_json(v)::text, '\"', '')", []string{"{4294967295,0}"}, nil, 0},
 	{"boolean[]", "string", true, wantJSON, []string{"{t,f,NULL}"}, nil, 0},
 	{"text[]", "string", true, wantJSON, []string{`{a,"b c","",NULL,"NULL","q\"uote","back\\slash","com,ma","cur{ly}","tab	new
-line"}`, "{{a,b},{c,NULL}}", "{\"\x01\x1f\b\f\r\",ümlaut}"}, nil, 0},
-	{"varchar(5)[]", "string", true, wantJSON, []string{`{a,"b "}`}, nil, 0},
+line"}`, "{{a,b},{c,NULL}}", "{\"\x01\x1f\b\f\r\",ümlaut}"}, randomArray(randomText), 0},
+	{"varchar(5)[]", "string", true, wantJSON, []string{`{a,"b "}`}, randomArray(func(r *rand.Rand) string { return string([]rune(randomText(r) + "abcde")[:5]) }), 0},
 	{"char(3)[]", "string", true, wantJSON, []string{`{a,"b "}`}, nil, 0},
 	{`"char"[]`, "string", true, wantJSON, []string{`{a,"",",",NULL}`}, nil, 0},
 	{"name[]", "string", true, wantJSON, []string{`{a,"b\"c"}`}, nil, 0},
 	{"real[]", "string", true, wantJSON, []string{"{1e20,1e6,999999,100000,1.5e-5,0.0001,NaN,Infinity,-Infinity,-0,3.4028235e38,1e-45}"}, randomFloats(32), 0},
 	{"double precision[]", "string", true, wantJSON, []string{"{1e20,1e15,999999999999999,1.5e-5,0.0001,NaN,Infinity,-Infinity,-0,1.7976931348623157e308,5e-324}"}, randomFloats(64), 0},
-	{"numeric[]", "string", true, wantJSON, []string{"{1.50,NaN,-0.001,Infinity,-Infinity,1e20,NULL}"}, nil, 0},
+	{"numeric[]", "string", true, wantJSON, []string{"{1.50,NaN,-0.001,Infinity,-Infinity,1e20,NULL}"}, randomArray(randomNumeric(30, 20)), 0},
 	{"money[]", "string", true, "replace(replace(replace(to_json(v)::text, '$', ''), '\"', ''), '1,2', '12')", []string{"{-1.5,1234.56,0}"}, nil, 0},
-	{"date[]", "string", true, wantJSON, []string{`{infinity,-infinity,2024-02-29,"0044-03-15 BC",5874897-12-31,"4713-01-01 BC"}`}, nil, 0},
-	{"timestamp[]", "string", true, wantJSON, []string{`{infinity,-infinity,"2024-02-29 23:59:59.5","0044-03-15 01:02:03 BC","294276-12-31 23:59:59.999999","4713-01-01 00:00:00 BC",NULL}`}, nil, 0},
-	{"timestamptz[]", "string", true, wantJSON, []string{`{infinity,"2024-02-29 23:59:59.5+02","0044-03-15 01:02:03+00 BC","294276-12-31 23:59:59.999999+00"}`}, nil, 0},
-	{"time[]", "string", true, wantJSON, []string{"{24:00:00,12:34:56.7}"}, nil, 0},
-	{"timetz[]", "string", true, wantJSON, []string{"{24:00:00+05:30,12:34:56.7-08}"}, nil, 0},
-	{"interval[]", "string", true, wantJSON, []string{"{1 day,-1 month}"}, nil, 0},
-	{"uuid[]", "string", true, wantJSON, []string{"{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"}, nil, 0},
+	{"date[]", "string", true, wantJSON, []string{`{infinity,-infinity,2024-02-29,"0044-03-15 BC",5874897-12-31,"4713-01-01 BC"}`}, randomArray(randomDate), 0},
+	{"timestamp[]", "string", true, wantJSON, []string{`{infinity,-infinity,"2024-02-29 23:59:59.5","0044-03-15 01:02:03 BC","294276-12-31 23:59:59.999999","4713-01-01 00:00:00 BC",NULL}`}, randomArray(randomTimestamp), 0},
+	{"timestamptz[]", "string", true, wantJSON, []string{`{infinity,"2024-02-29 23:59:59.5+02","0044-03-15 01:02:03+00 BC","294276-12-31 23:59:59.999999+00"}`}, randomArray(randomTimestamp), 0},
+	{"time[]", "string", true, wantJSON, []string{"{24:00:00,12:34:56.7}"}, randomArray(randomTime), 0},
+	{"timetz[]", "string", true, wantJSON, []string{"{24:00:00+05:30,12:34:56.7-08}"}, randomArray(randomTimetz), 0},
+	{"interval[]", "string", true, wantJSON, []string{"{1 day,-1 month}"}, randomArray(randomInterval), 0},
+	{"uuid[]", "string", true, wantJSON, []string{"{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"}, randomArray(randomUUID), 0},
 	{"bytea[]", "string", true, wantJSON, []string{`{"\\x00ff",""}`}, nil, 0},
 	{"json[]", "string", true, wantJSON, []string{`{"{\"a\" : [1]}","null",NULL}`}, nil, 0},
-	{"jsonb[]", "string", true, wantJSON, []string{`{"{\"a\" : [1, \"x\\\\y\"]}","null",NULL}`}, nil, 0},
+	{"jsonb[]", "string", true, wantJSON, []string{`{"{\"a\" : [1, \"x\\\\y\"]}","null",NULL}`}, randomArray(randomJSON), 0},
 	{"varbit[]", "string", true, wantJSON, []string{"{101,1}"}, nil, 0},
 	{"macaddr[]", "string", true, wantJSON, []string{"{08:00:2b:01:02:03}"}, nil, 0},
 	{"pg_lsn[]", "string", true, wantJSON, []string{"{16/B374D848}"}, nil, 0},
@@ -205,6 +207,52 @@ func randomInterval(r *rand.Rand) string {
 	return fmt.Sprintf("%d months %d days %s%d:%02d:%02d.%06d", r.IntN(2001)-1000, r.IntN(2001)-1000, sign, r.IntN(1_000_000), r.IntN(60), r.IntN(60), r.IntN(1_000_000))
 }
 
+func randomWhole(bits int) func(*rand.Rand) string {
+	return func(r *rand.Rand) string { return strconv.FormatInt(int64(r.Uint64())>>(64-bits+r.IntN(bits)), 10) }
+}
+
+func randomTime(r *rand.Rand) string {
+	return fmt.Sprintf("%02d:%02d:%02d.%06d", r.IntN(24), r.IntN(60), r.IntN(60), r.IntN(1_000_000))
+}
+
+func randomTimetz(r *rand.Rand) string {
+	return fmt.Sprintf("%s%+03d:%02d:%02d", randomTime(r), r.IntN(31)-15, r.IntN(60), r.IntN(60))
+}
+
+func randomUUID(r *rand.Rand) string { return fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64()) }
+
+// randomText has what has to be escaped somewhere, but no NUL, which PostgreSQL
+// doesn't store.
+func randomText(r *rand.Rand) string {
+	letters := []rune("ab \t\n\r\b\f\v\x01\x1f\x7f'\"\\,{}[]()<>&/äß€\u2028🙂NULnul01")
+	out := make([]rune, r.IntN(20))
+	for i := range out {
+		out[i] = letters[r.IntN(len(letters))]
+	}
+	return string(out)
+}
+
+func randomJSON(r *rand.Rand) string {
+	out, err := json.Marshal(map[string]any{randomText(r): []any{randomText(r), r.Float64(), nil, r.IntN(2) == 0}, "n": r.Int64()})
+	if err != nil {
+		panic(err)
+	}
+	return string(out)
+}
+
+// randomArray has up to three elements of one dimension, NULLs among them.
+func randomArray(element func(*rand.Rand) string) func(*rand.Rand) string {
+	return func(r *rand.Rand) string {
+		out := make([]string, r.IntN(4))
+		for i := range out {
+			if out[i] = "NULL"; r.IntN(5) > 0 {
+				out[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(element(r)) + `"`
+			}
+		}
+		return "{" + strings.Join(out, ",") + "}"
+	}
+}
+
 func (c *typeCase) all() []string {
 	values := append([]string(nil), c.values...)
 	if c.random == nil {
@@ -265,11 +313,13 @@ func TestTypesAgree(t *testing.T) {
 				t.Errorf("binary %t, want %t", got, c.binary)
 			}
 			want := sqlValues(t, conn, i, c)
-			copied := copyAll(t, e, tab)
+			copied := byID(copyAll(t, e, tab))
 			same(t, "COPY and SQL", values(copied), want)
 			same(t, "text stream and SQL", values(asText[tab.OID]), want)
+			sameFile(t, "text stream", asText[tab.OID], copied)
 			if c.binary {
 				same(t, "binary stream and SQL", values(asBinary[tab.OID]), want)
+				sameFile(t, "binary stream", asBinary[tab.OID], copied)
 			}
 			row.prove(c, tab, copied, c.binary)
 		})
@@ -372,6 +422,34 @@ func same(t *testing.T, what string, got, want []string) {
 		if got[i] != want[i] {
 			t.Errorf("%s, row %d: got %.200q, want %.200q", what, i, got[i], want[i])
 		}
+	}
+}
+
+// byID brings the rows, which lie in the table in any order, into that in which they
+// were inserted.
+func byID(b *batch.Batch) *batch.Batch {
+	rows := make([]int32, b.Rows())
+	for i, id := range b.Cols[0].I32 {
+		rows[id] = int32(i)
+	}
+	return b.Select(rows)
+}
+
+// sameFile holds that the rows of the stream become the very bytes that those of a
+// snapshot become.
+func sameFile(t *testing.T, what string, streamed, copied *batch.Batch) {
+	t.Helper()
+	var got, want bytes.Buffer
+	for _, f := range []struct {
+		to   *bytes.Buffer
+		rows *batch.Batch
+	}{{&got, streamed}, {&want, copied}} {
+		if err := parquet.Write(f.to, f.rows, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(got.Bytes(), want.Bytes()) {
+		t.Errorf("%s: its file differs from that of a snapshot", what)
 	}
 }
 
