@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -75,6 +76,7 @@ func runRun(ctx context.Context, o runOptions, s streams) error {
 	if err != nil {
 		return err
 	}
+	limitMemory(push.Budget + mirror.Beside)
 	push.Renew = func(ctx context.Context) (postgres.Endpoint, error) { return signIn(ctx, o.config, s) }
 	push.Reseed = o.reseed || cfg.Allows(config.Reseed)
 	view := newRunView(s, cfg, o.json)
@@ -148,6 +150,14 @@ func signIn(ctx context.Context, o configOptions, s streams) (postgres.Endpoint,
 	}
 	defer ses.close(ctx)
 	return named(ses.clients.Endpoint(&ses.facts), "pgmirror run"), nil
+}
+
+// limitMemory has the garbage collector work harder near a limit, unless the user
+// has set one.
+func limitMemory(bytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes)
+	}
 }
 
 // spillBytes is how much of this machine's disk large transactions may take before

@@ -22,8 +22,9 @@ func size(name string, standard int) int {
 // BenchmarkMirror measures the mirror against what PostgreSQL's own clients do
 // with the same data in the same minute, turn by turn, and prints one table.
 // BENCH_ROWS (of a snapshot), BENCH_CHANGES (of a stream), BENCH_TINY
-// (transactions) and BENCH_TURNS make it longer, BENCH_ONLY (fire, lineitem or
-// pgbench) shorter; BENCH_PROFILE names a folder for CPU profiles of the mirror.
+// (transactions), BENCH_BIG (rows of one transaction) and BENCH_TURNS make it
+// longer, BENCH_ONLY (fire, lineitem, pgbench or big) shorter; BENCH_BUDGET is the
+// mirror's, in MiB; BENCH_PROFILE names a folder for CPU profiles of the mirror.
 // BENCH_BASE names an older build of this test, whose mirror takes turns with ours:
 // on a machine that others use, too, only what ran in the same minute compares.
 func BenchmarkMirror(b *testing.B) {
@@ -46,6 +47,11 @@ func BenchmarkMirror(b *testing.B) {
 			sh.rows = size("BENCH_TINY", 50_000)
 			r.stream(sh, "tiny transactions", 1)
 			r.latency(sh)
+		}
+		if sh := big; chosen(sh) {
+			r.s.create(sh)
+			sh.rows = size("BENCH_BIG", 2_000_000)
+			r.large(sh)
 		}
 		r.table.print(b)
 	}
@@ -173,6 +179,24 @@ func (r *runner) follow(sh shape, slot, name, binary string) usage {
 		r.b.Fatalf("%s of %s: %d rows were published, want %d", name, sh.name, u.Rows, sh.rows)
 	}
 	return u
+}
+
+// large has one transaction mirrored that fits no memory. It is measured once,
+// without PostgreSQL's own client: what counts is that it comes through, in how
+// much memory.
+func (r *runner) large(sh shape) {
+	r.prepare(sh, "large")
+	r.s.exec(sh.name, sh.insert(1, sh.rows), "INSERT INTO "+sh.name+" VALUES (0, 0)")
+	sh.rows++
+	c := r.s.client("follow", sh.name, "large")
+	c.Dir, c.Freshness, c.Rows, c.Spill = r.slots["large"], time.Second, int64(sh.rows), r.zone()
+	c.Profile = r.profile("large")
+	u := c.run(r.b)
+	if u.Rows != int64(sh.rows) {
+		r.b.Fatalf("%d rows of one transaction were published, want %d", u.Rows, sh.rows)
+	}
+	r.s.dropSlots()
+	r.table.add(row{name: fmt.Sprintf("one transaction of %d million rows", sh.rows/1e6), unit: "-", ours: []usage{u}, gateCPU: 5, goalCPU: 3})
 }
 
 // latency has 500 transactions a second mirrored with a freshness of a second,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"syscall"
 	"testing"
@@ -45,6 +46,7 @@ type role struct {
 	End       postgres.LSN // read: until here
 	Profile   string       // a file for the CPU profile, or ""
 	Binary    string       // plays it; "": this one
+	Spill     string       // a directory for large transactions, or ""
 }
 
 func (r role) source() postgres.Endpoint {
@@ -163,6 +165,9 @@ func used() (time.Duration, int64) {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano()), peak
 }
 
+// budget is the mirror's, in bytes.
+var budget = int64(size("BENCH_BUDGET", 256)) << 20
+
 // mirror runs a mirror until it has done what the role is for.
 func (r role) mirror(ctx context.Context) (u usage, err error) {
 	zone, err := store.OpenDir(r.Dir)
@@ -171,6 +176,11 @@ func (r role) mirror(ctx context.Context) (u usage, err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	cfg := mirror.Config{Source: r.source(), Slot: r.Slot, Publications: []string{"p"}, Landing: zone, Workers: r.Workers, Freshness: r.Freshness, Budget: budget}
+	if r.Spill != "" {
+		cfg.Spill = &postgres.Spill{Dir: r.Spill}
+	}
+	debug.SetMemoryLimit(budget + mirror.Beside) // as the command does
 	m := meter{profile: r.Profile}
 	ended := false
 	end := func() {
@@ -180,25 +190,25 @@ func (r role) mirror(ctx context.Context) (u usage, err error) {
 			cancel()
 		}
 	}
-	err = mirror.Run(ctx, mirror.Config{Source: r.source(), Slot: r.Slot, Publications: []string{"p"}, Landing: zone, Workers: r.Workers, Freshness: r.Freshness,
-		Events: func(e mirror.Event) {
-			switch {
-			case e.Kind == mirror.Parked || e.Kind == mirror.Retrying:
-				fmt.Fprintln(os.Stderr, e.Kind, e.Table, e.Reason)
-			case r.Do == "prepare" && e.Kind == mirror.Streaming:
-				end()
-			case r.Do == "snapshot" && e.Kind == mirror.SnapshotStarted, r.Do == "follow" && e.Kind == mirror.Streaming:
-				m.start()
-			case r.Do == "snapshot" && e.Kind == mirror.SnapshotDone:
-				u.Rows = e.Rows
-				end()
-			case r.Do == "follow" && e.Kind == mirror.Published && !ended:
-				u.Rows += e.Rows
-				u.Files = append(u.Files, published{e.CommitTime, e.Time})
-			case r.Do == "follow" && e.Kind == mirror.Confirmed && u.Rows >= r.Rows:
-				end()
-			}
-		}})
+	cfg.Events = func(e mirror.Event) {
+		switch {
+		case e.Kind == mirror.Parked || e.Kind == mirror.Retrying:
+			fmt.Fprintln(os.Stderr, e.Kind, e.Table, e.Reason)
+		case r.Do == "prepare" && e.Kind == mirror.Streaming:
+			end()
+		case r.Do == "snapshot" && e.Kind == mirror.SnapshotStarted, r.Do == "follow" && e.Kind == mirror.Streaming:
+			m.start()
+		case r.Do == "snapshot" && e.Kind == mirror.SnapshotDone:
+			u.Rows = e.Rows
+			end()
+		case r.Do == "follow" && e.Kind == mirror.Published && !ended:
+			u.Rows += e.Rows
+			u.Files = append(u.Files, published{e.CommitTime, e.Time})
+		case r.Do == "follow" && e.Kind == mirror.Confirmed && u.Rows >= r.Rows:
+			end()
+		}
+	}
+	err = mirror.Run(ctx, cfg)
 	if err == nil && !ended {
 		err = io.ErrUnexpectedEOF
 	}

@@ -164,6 +164,7 @@ var (
 		substr('ANR', 1+i%3, 1), substr('FO', 1+i%2, 1), '1992-01-01'::date + (random()*2500)::int, '1992-01-01'::date + (random()*2500)::int, '1992-01-01'::date + (random()*2500)::int,
 		(ARRAY['DELIVER IN PERSON','COLLECT COD','NONE','TAKE BACK RETURN'])[1+i%4], (ARRAY['REG AIR','AIR','RAIL','SHIP','TRUCK','MAIL','FOB'])[1+i%7],
 		substr('` + text + `', 1+(random()*480)::int, 10+(random()*33)::int)`}
+	big     = shape{name: "big", columns: "id bigint PRIMARY KEY, n int", row: "i, i%1000"}
 	pgbench = shape{name: "pgbench", columns: "id int PRIMARY KEY, bid int, abalance int, filler char(84)", row: "i, i/100000, 0, ''"}
 )
 

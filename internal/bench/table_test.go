@@ -33,10 +33,12 @@ func (t *table) add(r row) {
 }
 
 func (r row) line() string {
-	share := medianOf(r.ours, usage.perSecond) / medianOf(r.raw, usage.perSecond)
-	return fmt.Sprintf("%s\t%.2f\t%.1f\t%.1f\t%.0fk\t%.2f\t%.2f\t%.2f\t%s\t%.3f\t%.0f\t%s\t%s", r.name,
-		medianOf(r.ours, usage.perRow), r.gateCPU, r.goalCPU, medianOf(r.ours, usage.perSecond)/1e3,
-		share, r.gateShare, r.goalShare, r.unit,
+	share := "-\t-\t-"
+	if r.raw != nil {
+		share = fmt.Sprintf("%.2f\t%.2f\t%.2f", medianOf(r.ours, usage.perSecond)/medianOf(r.raw, usage.perSecond), r.gateShare, r.goalShare)
+	}
+	return fmt.Sprintf("%s\t%.2f\t%.1f\t%.1f\t%.0fk\t%s\t%s\t%.3f\t%.0f\t%s\t%s", r.name,
+		medianOf(r.ours, usage.perRow), r.gateCPU, r.goalCPU, medianOf(r.ours, usage.perSecond)/1e3, share, r.unit,
 		medianOf(r.ours, func(u usage) float64 { return float64(u.Mallocs) / float64(u.Rows) }),
 		medianOf(r.ours, func(u usage) float64 { return float64(u.Peak) / (1 << 20) }), cpu(r.read), cpu(r.base))
 }
@@ -58,7 +60,18 @@ func (t *table) print(b *testing.B) {
 		b.ReportMetric(medianOf(r.ours, usage.perRow), strings.NewReplacer(" ", "-", ",", "").Replace(r.name)+"-µs/row")
 	}
 	w.Flush()
-	fmt.Fprintf(os.Stdout, "%s%s\n\n", &out, t.latency)
+	fmt.Fprintf(os.Stdout, "%speak memory of all: %.0f MiB (gate %d, goal 244)\n%s\n\n", &out, t.peak(), budget>>20+192, t.latency)
+}
+
+// peak is the most resident memory that any client of ours had, in MiB.
+func (t *table) peak() float64 {
+	most := int64(0)
+	for _, r := range t.rows {
+		for _, u := range r.ours {
+			most = max(most, u.Peak)
+		}
+	}
+	return float64(most) / (1 << 20)
 }
 
 func medianOf(all []usage, of func(usage) float64) float64 {

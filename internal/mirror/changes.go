@@ -26,6 +26,7 @@ type changes struct {
 	time   time.Time   // when it committed
 	size   int         // bytes of rows when last measured
 	key    []byte      // scratch
+	oldKey []byte      // scratch
 	// mustFile says that a file is needed also without rows: it ends a
 	// transaction whose beginning is published already.
 	mustFile bool
@@ -42,10 +43,9 @@ func newChanges(t *table) *changes {
 // again empties changes that are published, for the next ones of the table. What
 // they hold is kept: it is as much as was needed a moment ago.
 func (c *changes) again() *changes {
-	rows, dead, index, key := c.rows, c.dead[:0], c.index, c.key
-	rows.Truncate(0)
-	index.reset()
-	*c = changes{t: c.t, shape: c.shape, rows: rows, dead: dead, index: index, key: key}
+	c.rows.Truncate(0)
+	c.index.reset()
+	*c = changes{t: c.t, shape: c.shape, rows: c.rows, dead: c.dead[:0], index: c.index, key: c.key, oldKey: c.oldKey}
 	return c
 }
 
@@ -125,9 +125,9 @@ func (c *changes) update(p *part, t pgoutput.Tuple, old *batch.Batch) error {
 	was := c.key
 	moved := false
 	if had {
-		oldKey := old.AppendKey(nil, 0)
-		moved = string(oldKey) != string(c.key)
-		was = oldKey
+		c.oldKey = old.AppendKey(c.oldKey[:0], 0)
+		moved = string(c.oldKey) != string(c.key)
+		was = c.oldKey
 	}
 	if had && p.src.ReplicaIdentity == 'f' { // the old tuple has all columns
 		c.fill(r, old, 0)

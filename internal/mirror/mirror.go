@@ -79,6 +79,11 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Beside is how many bytes a process needs beside Config.Budget for a mirror, as
+// Go's runtime counts them (runtime/debug.SetMemoryLimit): columns that are about
+// to grow, encoded files, what waits for the garbage collector.
+const Beside = 128 << 20
+
 // mirror is one attempt: from taking the landing zone to the first fault.
 type mirror struct {
 	cfg    Config

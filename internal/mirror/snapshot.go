@@ -190,7 +190,7 @@ func (c *copying) copyAll(ctx context.Context, chunks []chunk) error {
 // work takes chunks until there are no more. Under the slot's snapshot one
 // connection serves them all; a snapshot of one's own lasts, with the locks under
 // it, for one chunk.
-func (c *copying) work(ctx context.Context, queue <-chan chunk) error {
+func (c *copying) work(ctx context.Context, queue <-chan chunk) (err error) {
 	var r *postgres.SnapshotReader
 	drop := func() {
 		if r != nil {
@@ -200,10 +200,14 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) error {
 	}
 	defer drop()
 	var in room
+	defer func() {
+		if e := in.settle(); err == nil {
+			err = e
+		}
+	}()
 	for k := range queue {
 		if r == nil || c.snapshot == "" {
 			drop()
-			var err error
 			if r, err = postgres.OpenSnapshot(ctx, c.m.cfg.Source, c.snapshot); err != nil {
 				return err
 			}
@@ -262,6 +266,9 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 	see := func(s *tableState) { s.Seen = max(s.Seen, seen) }
 	r.BatchBytes = c.limit
 	err = c.read(ctx, r, k, in.dec, b, func(b *batch.Batch) error {
+		if err := in.settle(); err != nil {
+			return err
+		}
 		rows += int64(b.Rows())
 		err := c.publish(ctx, t, b, see)
 		b.Truncate(0)
@@ -279,7 +286,7 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 	if b.Rows() == 0 {
 		return t.change(ctx, finish)
 	}
-	return c.publish(ctx, t, b, finish)
+	return in.write(func(b *batch.Batch) error { return c.publish(ctx, t, b, finish) })
 }
 
 // asOf is a position behind all that a snapshot of the reader's own shows; what
@@ -293,11 +300,36 @@ func (c *copying) asOf(ctx context.Context, r *postgres.SnapshotReader) (landing
 }
 
 // room is what a worker reads chunks into: it is used again while the chunks are
-// of one table.
+// of one table. One chunk is read while the one before is written, so that
+// neither the server nor the store waits for the other.
 type room struct {
-	part *part
-	dec  *postgres.Decoder // a decoder serves one goroutine
-	rows *batch.Batch
+	part  *part
+	dec   *postgres.Decoder // a decoder serves one goroutine
+	rows  *batch.Batch
+	other *batch.Batch // is being written, or was
+	wrote chan error   // says how that went; nil: nothing is being written
+}
+
+// write has what was read written and doesn't wait for it.
+func (in *room) write(publish func(*batch.Batch) error) error {
+	if err := in.settle(); err != nil {
+		return err
+	}
+	in.rows, in.other = in.other, in.rows
+	done, b := make(chan error, 1), in.other
+	in.wrote = done
+	go func() { done <- publish(b) }()
+	return nil
+}
+
+// settle waits until nothing is being written.
+func (in *room) settle() error {
+	if in.wrote == nil {
+		return nil
+	}
+	err := <-in.wrote
+	in.wrote = nil
+	return err
 }
 
 // enter makes the room one for a chunk, and empties it.

@@ -233,11 +233,15 @@ func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 	size := c.rows.Bytes()
 	r.waiting.bytes += size - c.size
 	c.size = size
-	if r.waiting.bytes >= r.limit {
+	if r.waiting.bytes >= r.limit || c.rows.Rows() >= fileRows {
 		return r.force(ctx) // in the middle of a transaction: it is cut
 	}
 	return nil
 }
+
+// fileRows is how many changes a file holds at most: beyond 900,000 Fabric's lag
+// grows steeply.
+const fileRows = 800_000
 
 // changes is where a table's changes are gathered.
 func (r *reader) changes(t *table) *changes {
