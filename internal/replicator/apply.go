@@ -94,10 +94,10 @@ type change struct {
 	keys   keySpace
 	dead   map[string]*roaring64.Bitmap // rows that this commit takes away, by file
 	fresh  map[string]*delta.Add        // files that this commit wrote, by name
-	taken  []string                     // those of them that it took as they are
+	sealed []string                     // those of them whose rows are found by their key files
 	junk   []string                     // files that this commit wrote and doesn't need any more
-	rows   *overlay                     // rows that this commit wrote; nil without a key
-	outs   []string                     // the names of the files in rows, the one being filled last
+	rows   *overlay                     // rows of the files that aren't sealed; nil without a key
+	outs   []string                     // the names of the files in rows, and of former ones; the one being filled last
 	asked  []hash                       // keys whose former rows go
 	out    output
 	add    []delta.Action
@@ -232,6 +232,7 @@ func (c *change) apply(ctx context.Context, b *batch.Batch) error {
 	if err := c.outdate(ctx, b); err != nil {
 		return err
 	}
+	full := len(c.outs) - 1
 	var key []byte
 	for i := range b.Rows() {
 		var h hash
@@ -250,16 +251,37 @@ func (c *change) apply(ctx context.Context, b *batch.Batch) error {
 			return err
 		}
 	}
+	c.seal(full)
 	if len(c.asked) < askedMost {
 		return nil
 	}
 	return c.look(ctx)
 }
 
-// outdate takes away the rows that b changes in files that this commit took as
-// they are: later rows of those keys stay.
+// seal has the rows of the files that became full, from the n-th on, be found by
+// their key files: a transaction may be larger than the memory. Within a batch
+// they can't be, as later rows of it would be found too.
+func (c *change) seal(n int) {
+	if c.rows == nil || n == len(c.outs)-1 {
+		return
+	}
+	for _, name := range c.outs[n : len(c.outs)-1] {
+		if c.fresh[name] != nil { // else all its rows had gone
+			c.sealed = append(c.sealed, name)
+		}
+	}
+	c.rows = newOverlay()
+	dead := c.dead[c.out.name]
+	for i, h := range c.out.hashes {
+		if dead == nil || !dead.Contains(uint64(i)) {
+			c.rows.add(h, loc{c.out.file, uint32(i)})
+		}
+	}
+}
+
+// outdate takes away the rows that b changes in sealed files.
 func (c *change) outdate(ctx context.Context, b *batch.Batch) error {
-	if len(c.taken) == 0 {
+	if len(c.sealed) == 0 {
 		return nil
 	}
 	var asked []hash
@@ -273,7 +295,7 @@ func (c *change) outdate(ctx context.Context, b *batch.Batch) error {
 	if asked = ascending(asked); len(asked) == 0 {
 		return nil
 	}
-	for _, name := range c.taken {
+	for _, name := range c.sealed {
 		f := delta.File{Add: *c.fresh[name], Name: name, Rows: -1}
 		if err := c.keys.find(ctx, c.snap, &f, asked, func(row uint32) { c.kill(name, row) }); err != nil {
 			return err
@@ -320,7 +342,7 @@ func (c *change) take(ctx context.Context, data []byte, pf *parquet.File) error 
 	if err := c.write(ctx, name, data, delta.RowStats(int64(pf.Rows))); err != nil {
 		return err
 	}
-	c.taken = append(c.taken, name)
+	c.sealed = append(c.sealed, name)
 	return nil
 }
 

@@ -30,7 +30,6 @@ import (
 type source struct {
 	*testing.B
 	*localpg.Cluster
-	slots int
 }
 
 const sourcePassword = "bench"
