@@ -26,6 +26,7 @@ var canaries = map[string]string{
 	"role":  "cAnArY-role-'\"$8",
 	"azd":   "cAnArY-azd-9",
 	"old":   "cAnArY-old-6",
+	"given": "cAnArY-given-'\"$5",
 }
 
 // TestNoSecretIsSeen sets a mirror up, breaks and mends it, by every kind of
@@ -45,6 +46,13 @@ func TestNoSecretIsSeen(t *testing.T) {
 	w.run(0, "apply", "--if-ready", "--allow", "restart")
 	w.run(0, "connection", "show")
 	w.run(0, "status")
+	given := filepath.Join(w.dir, "given")
+	if err := os.WriteFile(given, []byte(canaries["given"]+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.run(0, "rotate", "--yes", "--json", "--password-file", given)
+	w.run(0, "rotate", "--yes", "--adopt", "role", "--password-file", given)
+	w.run(0, "leases", "list", "--json")
 	w.run(8, "plan", "--set", "admin.secret=wrong") // signs in with a wrong password
 	w.run(8, "apply", "--yes", "--set", "role.secret=wrong", "--json")
 	w.run(0, "apply", "--yes", "--set", "role.secret=wrong", "--allow", "reset-password")

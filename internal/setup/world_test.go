@@ -216,6 +216,11 @@ func plan(t *testing.T, cfg *config.Config, how ...func(*setup.Facts)) []setup.F
 // apply plans and applies, as a command does.
 func (r *run) apply(t *testing.T, cfg *config.Config) error {
 	t.Helper()
+	return r.do(t, cfg, setup.Steps)
+}
+
+func (r *run) do(t *testing.T, cfg *config.Config, stepsOf func(*setup.Clients) []setup.Step) error {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	r.cancel = cancel
@@ -225,7 +230,7 @@ func (r *run) apply(t *testing.T, cfg *config.Config) error {
 	}
 	defer c.Close(context.Background())
 	var facts setup.Facts
-	steps := setup.Steps(c)
+	steps := stepsOf(c)
 	approved, err := setup.Plan(ctx, steps, &facts)
 	if err != nil {
 		return err
