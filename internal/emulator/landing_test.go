@@ -273,6 +273,23 @@ func compressed(t *testing.T, codec compress.Compression, ids ...int64) []byte {
 	return out.Bytes()
 }
 
+// TestFilesByTime: files of any name, in the order of their times.
+func TestFilesByTime(t *testing.T) {
+	dir := clusterDir(t)
+	w := own(t, emulator.Options{Dir: dir})
+	id := w.mirror(t, "by time", openDefinition("dbo"))
+	z := w.zone(id, "t")
+	z.w.put(t, z.path+"/b.parquet", rows(t, "4 1 first"))
+	z.w.put(t, z.path+"/a.parquet", rows(t, "4 1 second", "4 2 x"))
+	z.metadata(t, `{"keyColumns":["id"],"fileDetectionStrategy":"LastUpdateTimeFileDetection"}`)
+	w.start(t, id)
+	become(t, w, dir, id, "public/t", "1 second", "2 x")
+	eventually(t, "the files are moved", func() bool { return len(z.names(t, "/_ProcessedFiles")) == 2 })
+	z.w.put(t, z.path+"/a.parquet", rows(t, "2 2"))
+	become(t, w, dir, id, "public/t", "1 second")
+	book.Proved("landing.by-time")
+}
+
 // TestLandingFiles: what files may be, what becomes of a broken one and of those
 // that were processed long ago.
 func TestLandingFiles(t *testing.T) {

@@ -121,10 +121,17 @@ func (t *table) finish(g *group) *group {
 		return g
 	}
 	g.progress = t.progress
+	g.progress.Files = nil
 	g.progress.FirstFile, g.progress.LastFile = g.files[0].Number, g.last().Number
 	g.progress.ProcessedRows += g.rows
 	for _, f := range g.files {
 		g.progress.ProcessedBytes += f.Size
+		if t.byTime {
+			if g.progress.Files == nil {
+				g.progress.Files = map[string]string{}
+			}
+			g.progress.Files[path.Base(f.Name)] = f.ETag
+		}
 		if f.told {
 			g.progress.CommitLSN, g.progress.CommitTime, g.progress.EndLSN = f.meta.Position.CommitLSN.String(), f.meta.CommitTime, ""
 			if f.meta.EndLSN != 0 {
@@ -145,6 +152,8 @@ type progress struct {
 	CommitLSN      string    `json:"commitLsn,omitempty"`
 	EndLSN         string    `json:"endLsn,omitempty"`
 	CommitTime     time.Time `json:"commitTime,omitzero"` // at the source
+
+	Files map[string]string `json:"files,omitempty"` // that the commit applied, where they have no numbers: ETags by name
 }
 
 func (p progress) info(operation string, now time.Time) *delta.CommitInfo {

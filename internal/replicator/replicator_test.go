@@ -376,9 +376,9 @@ func TestFaultsOfATable(t *testing.T) {
 		"no key":    {func(z *zone) { z.metadata(); z.publish(true, nil, row{4, 1, []any{"x"}}) }, "needs keyColumns", false},
 		"wrong key": {func(z *zone) { z.metadata("nix"); z.publish(true, nil, row{4, 1, []any{"x"}}) }, `key column "nix"`, false},
 		"strategy": {func(z *zone) {
-			z.put(landing.MetadataFile, []byte(`{"fileDetectionStrategy":"LastUpdateTimeFileDetection"}`))
+			z.put(landing.MetadataFile, []byte(`{"fileDetectionStrategy":"ByMoon"}`))
 			z.publish(true, nil, row{4, 1, []any{"x"}})
-		}, "not supported yet", false},
+		}, "fileDetectionStrategy ByMoon", false},
 		"marker not last": {func(z *zone) {
 			z.fields = append(z.fields, batch.Field{Name: parquet.MarkerColumn, Type: batch.Type{Kind: batch.Int32}}, batch.Field{Name: "z", Type: text})
 			b := batch.New(&batch.Schema{Fields: z.fields}, false)

@@ -2,11 +2,9 @@ package replicator
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +26,8 @@ type table struct {
 	latched  bool   // failed until the folder is made anew
 	snap     *delta.Snapshot
 	progress progress // what the newest commit of ours told
+	meta     keptMetadata
+	byTime   bool     // its files are found by their times
 	key      []string // the key columns; nil until a commit names them
 	waiting  int64    // the newest file when nothing could be applied, as a transaction is not complete
 
@@ -104,14 +104,15 @@ func (t *table) step(ctx context.Context) (more bool, err error) {
 			return false, fmt.Errorf("compact: %w", err)
 		}
 	}
-	files, err := landing.Files(ctx, t.land, "")
+	list, err := t.land.List(ctx, "")
 	if err != nil {
 		return false, err
 	}
-	if err := t.tidy(ctx, files); err != nil {
+	meta, told := t.metadata(ctx, list)
+	pending, err := t.inbox(ctx, list, meta)
+	if err != nil {
 		return false, err
 	}
-	pending := contiguous(files, t.applied()+1)
 	if len(pending) == 0 || pending[len(pending)-1].Number == t.waiting {
 		t.healthy()
 		if t.snap != nil && t.r.now().Sub(t.cleaned) >= t.r.Upkeep.VacuumEvery {
@@ -119,11 +120,10 @@ func (t *table) step(ctx context.Context) (more bool, err error) {
 		}
 		return false, nil
 	}
-	meta, err := readMetadata(ctx, t.land)
-	if errors.Is(err, store.ErrNotExist) {
+	if errors.Is(told, store.ErrNotExist) {
 		return false, nil // the publisher arms the folder with it
-	} else if err != nil {
-		return false, err
+	} else if told != nil {
+		return false, told
 	}
 	return t.work(ctx, pending, meta)
 }
@@ -171,17 +171,6 @@ func (t *table) weight(pending []landing.File) int64 {
 		}
 	}
 	return min(t.r.applyBudget(), 2*t.r.FileBytes+6*most)
-}
-
-func contiguous(files []landing.File, next int64) []landing.File {
-	var out []landing.File
-	for _, f := range files {
-		if f.Number == next {
-			out = append(out, f)
-			next++
-		}
-	}
-	return out
 }
 
 // applied is the number of the last file in the table.
@@ -271,47 +260,4 @@ func (t *table) landed(g *group, start time.Time) {
 	})
 	t.r.Events(Event{Schema: t.schema, Table: t.name, Version: t.snap.Version, First: g.files[0].Number, Last: g.last().Number, Rows: g.rows,
 		CommitLSN: g.progress.CommitLSN, CommitTime: g.progress.CommitTime, Took: time.Since(start)})
-}
-
-// tidy moves files that are applied out of the way, but the last one, by which
-// publishers find where to go on.
-func (t *table) tidy(ctx context.Context, files []landing.File) error {
-	for _, f := range files {
-		if f.Number >= t.applied() {
-			continue
-		}
-		name := path.Base(f.Name)
-		err := t.land.Rename(ctx, f.Name, landing.ProcessedDir+"/"+name)
-		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrExist) {
-			return fmt.Errorf("move %s away: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// tableMetadata is `_metadata.json` with the parts that we refuse.
-type tableMetadata struct {
-	landing.TableMetadata
-	FileFormat         string `json:"fileFormat"`
-	FileExtension      string `json:"fileExtension"`
-	IsPartitionEnabled any    `json:"isPartitionEnabled"`
-}
-
-func readMetadata(ctx context.Context, land store.Store) (m tableMetadata, err error) {
-	b, _, err := land.Read(ctx, landing.MetadataFile, 0, -1)
-	if err != nil {
-		return m, err
-	}
-	if err := json.Unmarshal(b, &m); err != nil {
-		return m, &fault{text: fmt.Sprintf("%s: %v", landing.MetadataFile, err), err: err}
-	}
-	switch {
-	case m.FileDetectionStrategy != "" && m.FileDetectionStrategy != "SequentialFileName":
-		err = &fault{text: fmt.Sprintf("%s: fileDetectionStrategy %s is not supported yet, only SequentialFileName", landing.MetadataFile, m.FileDetectionStrategy)}
-	case m.FileFormat != "" && !strings.EqualFold(m.FileFormat, "Parquet") || m.FileExtension != "" && !strings.EqualFold(m.FileExtension, "parquet"):
-		err = &fault{text: fmt.Sprintf("%s: files other than Parquet are not supported yet", landing.MetadataFile)}
-	case m.IsPartitionEnabled != nil && fmt.Sprint(m.IsPartitionEnabled) != "false":
-		err = &fault{text: fmt.Sprintf("%s: isPartitionEnabled is not supported yet", landing.MetadataFile)}
-	}
-	return m, err
 }
