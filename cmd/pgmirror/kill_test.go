@@ -321,8 +321,8 @@ func (k *killing) passwordKnown(last string) {
 
 // TestKilledProcesses kills real processes of apply and rotate that open every
 // door there is: at their side effects, before and after each, and at random
-// instants. SOAK_KILLS is how many there have to be in all; without it there are a
-// few at places that chance picks.
+// instants. SOAK_KILLS is how many there have to be in all, within SOAK_TIME (1h);
+// without it there are a few at places that chance picks.
 func TestKilledProcesses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers")
@@ -346,6 +346,11 @@ func TestKilledProcesses(t *testing.T) {
 // among several worlds. Without a want it makes a few.
 func (k *killing) many(want, turn, worlds int) {
 	begun := time.Now()
+	limit, err := time.ParseDuration(os.Getenv("SOAK_TIME"))
+	if err != nil {
+		limit = time.Hour
+	}
+	over := func() bool { return time.Since(begun) > limit }
 	steps, took := k.whole()
 	places := rand.Perm(steps)
 	if want == 0 {
@@ -353,13 +358,13 @@ func (k *killing) many(want, turn, worlds int) {
 	}
 	for _, lost := range []bool{false, true} {
 		for _, at := range places {
-			if at%worlds == turn || want == 0 {
+			if (at%worlds == turn || want == 0) && !over() {
 				k.die(at+1, 0, lost)
 			}
 		}
 	}
 	each := k.kills
-	for tries := 0; k.kills < max(want, each+2) && tries < 4*max(want, 5); tries++ {
+	for tries := 0; k.kills < max(want, each+2) && tries < 4*max(want, 5) && !over(); tries++ {
 		k.die(0, time.Duration(rand.Int64N(int64(took))), tries%2 == 1)
 	}
 	k.must(k.state, "rotate", "--yes") // what died is gone on with
