@@ -36,6 +36,7 @@ type run struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	repl   *replicator.Replicator
+	files  store.Store // the item's
 
 	mu         sync.Mutex
 	ends       bool // it was stopped, so that what it keeps at the source goes too
@@ -293,6 +294,7 @@ func (m *mirrors) prepare(ctx context.Context, id string, r *run) error {
 	if err != nil {
 		return fmt.Errorf("open the item's folder: %w", err)
 	}
+	r.files = root
 	if it.Reseed {
 		if err := m.clear(ctx, root, &it); err != nil {
 			return err
@@ -357,10 +359,12 @@ func (m *mirrors) run(ctx context.Context, id string, r *run) {
 	_ = await(ctx, m.now, it.Begins) // when ctx has ended, so do the next
 	var wg sync.WaitGroup
 	wg.Go(func() { m.replicate(ctx, id, r) })
+	wg.Go(func() { m.monitor(ctx, id, r) })
 	if it.parsed().Properties.Source.Type == nativeSource {
 		wg.Go(func() { m.native(ctx, id, r) })
 	}
 	wg.Wait()
+	m.monitorOnce(context.WithoutCancel(ctx), id, r, map[string][]byte{})
 	m.keepStatus(id, r)
 	if r.ending() && it.parsed().Properties.Source.Type == nativeSource {
 		m.forget(context.WithoutCancel(ctx), &it)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
@@ -69,7 +70,18 @@ func TestOpenMirror(t *testing.T) {
 	if m := s["metrics"].(map[string]any); s["status"] != "Replicating" || m["processedRows"] != 10.0 {
 		t.Errorf("status: got %v, want Replicating with 10 rows", s)
 	}
+	monitoring := func(name string) string {
+		a := w.do(t, "GET", w.env["ONELAKE_DFS_ENDPOINT"]+"/pgmirror/shop.MountedRelationalDatabase/Files/Monitoring/"+name, w.env["STORAGE_TOKEN"], nil)
+		return string(a.raw)
+	}
+	eventually(t, "OneLake tells its state as well", func() bool {
+		return strings.Contains(monitoring("replicator.json"), `"Running"`) && strings.Contains(monitoring("tables.json"), `"sourceTableName":"orders","status":"Replicating"`)
+	})
 	w.halt(t, id)
+	if got := monitoring("replicator.json") + monitoring("tables.json"); strings.Count(got, `"Stopped"`) != 2 {
+		t.Errorf("what a stopped mirror tells in OneLake: got %s, want it and its table Stopped", got)
+	}
+	book.Proved("mirroring.monitoring")
 	// A file that comes meanwhile is not taken.
 	w.put(t, table+"/"+landing.FileName(2), ordersFile(t, 1))
 	if got := w.tableState(t, id, "orders"); got != "Stopped" {
