@@ -133,7 +133,7 @@ func pushConfig(ctx context.Context, s streams, cfg *config.Config) (mirror.Conf
 	source := named(ses.clients.Endpoint(&ses.facts), "pgmirror run")
 	return mirror.Config{
 		Source: source, Spill: spill(source, cfg.Slot()), Slot: cfg.Slot(), Publications: publications, Landing: zone,
-		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget),
+		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget), Heal: cfg.Run.Heal,
 		Fabric: tables, Dropped: gone(tables),
 	}, nil
 }

@@ -87,7 +87,11 @@ func (v *runView) tell(e mirror.Event) {
 		}
 	case mirror.SnapshotProgress:
 		if v.due() {
-			v.s.say("  … %s rows copied, %s (%s rows/s)", count(e.Rows), bytesText(e.Bytes), count(perSecond(e.Rows, e.Took)))
+			left := ""
+			if e.Left > 0 {
+				left = ", about " + seconds(e.Left) + " left"
+			}
+			v.s.say("  … %s rows copied, %s (%s rows/s%s)", count(e.Rows), bytesText(e.Bytes), count(perSecond(e.Rows, e.Took)), left)
 		}
 	case mirror.TableCopied:
 		v.s.say("  %s %s: %s rows", v.s.paint(green, "ok"), e.Table, count(e.Rows))
@@ -115,6 +119,8 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("  %s %s: %s published as the source has them", v.s.paint(green, "ok"), e.Table, plural(e.Rows, "row"))
 	case mirror.NotRepaired:
 		v.s.say("%s %s: rows can't be repaired: %s\n  next: pgmirror tables resync %s", bad, e.Table, e.Reason, e.Table)
+	case mirror.Refused:
+		v.s.say("%s %s: %s\n  next: give it a key or a replica identity, then pgmirror tables add %s", bad, e.Table, e.Reason, e.Table)
 	case mirror.Waiting:
 		v.s.say("  … waiting for %s", e.Reason)
 	case mirror.NoLook:

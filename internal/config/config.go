@@ -120,6 +120,7 @@ type Run struct {
 	Freshness             time.Duration `yaml:"freshness"`             // how old a change may get before it is landed
 	Workers               int           `yaml:"workers"`               // snapshot readers
 	Budget                Bytes         `yaml:"budget"`                // bytes in flight
+	Heal                  time.Duration `yaml:"heal"`                  // a table without a key that has missed changes is copied anew this long after its last copy; 0: never
 }
 
 // Tokens are bearer tokens for an emulator on this machine.

@@ -22,7 +22,7 @@ func (c *Config) Each() []*Config {
 		if i > 0 {
 			one.Mirror.Name = c.MirrorName() + "-" + name
 			one.Connection.ID = "" // a connection leads to one database
-			one.Run = Run{Freshness: c.Run.Freshness, Workers: c.Run.Workers, Budget: c.Run.Budget}
+			one.Run = Run{Freshness: c.Run.Freshness, Workers: c.Run.Workers, Budget: c.Run.Budget, Heal: c.Run.Heal}
 			one.Name = strings.Trim(c.Name+"-"+name, "-")
 			one.note("mirror.name", "databases")
 			one.note("name", "databases")

@@ -12,7 +12,7 @@ type EventKind string
 // The kinds of event.
 const (
 	SnapshotStarted  EventKind = "snapshot-started"  // Tables, Bytes
-	SnapshotProgress EventKind = "snapshot-progress" // of all tables: Rows, Bytes
+	SnapshotProgress EventKind = "snapshot-progress" // of all tables: Rows, Bytes, Took, Left
 	TableCopied      EventKind = "table-copied"      // Table, Rows
 	SnapshotDone     EventKind = "snapshot-done"     // Rows, Took
 	Streaming        EventKind = "streaming"         // LSN
@@ -23,6 +23,7 @@ const (
 	Repaired         EventKind = "repaired"          // Table, Rows: they were published as the source has them
 	NotRepaired      EventKind = "not-repaired"      // Table, Reason
 	Ignored          EventKind = "ignored"           // Table, Rows, Reason
+	Refused          EventKind = "refused"           // Table, Reason: PostgreSQL refuses its updates because a publication has it
 	Waiting          EventKind = "waiting"           // Reason: for what the slot's creation waits
 	SlotHealth       EventKind = "slot-health"       // Slot
 	SpillFull        EventKind = "spill-full"        // Reason: from now on the server keeps large transactions
@@ -45,6 +46,7 @@ type Event struct {
 	LSN        landing.LSN   `json:"lsn,omitempty"`
 	CommitTime time.Time     `json:"commitTime,omitzero"`
 	Took       time.Duration `json:"took,omitempty"` // nanoseconds
+	Left       time.Duration `json:"left,omitempty"` // nanoseconds; of a snapshot, at its rate so far
 	Wait       time.Duration `json:"wait,omitempty"` // nanoseconds
 	Slot       *Slot         `json:"slot,omitempty"`
 }

@@ -16,6 +16,23 @@ import (
 // that is older than they are: those without default, NOT NULL and identity.
 type plainColumns map[uint32]map[int16]bool
 
+// catalog reads the published tables, in one snapshot: what is dropped meanwhile
+// would else be there in part.
+func (m *mirror) catalog(ctx context.Context, conn *pgx.Conn) (published []postgres.Table, plain plainColumns, err error) {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return nil, nil, fmt.Errorf("look at the catalog: %w", err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) // it only reads
+	if published, err = postgres.PublishedTables(ctx, tx, m.cfg.Publications, postgres.WithLeaves); err != nil {
+		return nil, nil, err
+	}
+	if plain, err = loadPlain(ctx, tx, published); err != nil {
+		return nil, nil, err
+	}
+	return published, plain, nil
+}
+
 func loadPlain(ctx context.Context, q postgres.Querier, tables []postgres.Table) (plainColumns, error) {
 	var oids []uint32
 	for _, t := range tables {
@@ -49,6 +66,8 @@ func loadPlain(ctx context.Context, q postgres.Querier, tables []postgres.Table)
 func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
 	now := columnsOf(src)
 	switch {
+	case len(s.Members) > 0 && !slices.Equal(src.Members, s.Members):
+		return "it was taken out of a publication, or put into one, meanwhile"
 	case !slices.Equal(leavesOf(src), s.Leaves):
 		return "its partitions have changed"
 	case slices.Equal(now, s.Columns) && slices.Equal(keyOf(src), s.Key):
@@ -131,10 +150,10 @@ func (r *reader) evolve(ctx context.Context, t *table) error {
 		r.leave(t, err.Error(), false)
 		return nil
 	}
-	t.shape, t.relation = shape, nil
+	t.relation = nil
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.definition = defined
+	t.shape, t.definition = shape, defined
 	return nil
 }
 
@@ -153,7 +172,7 @@ func withoutLater(src *postgres.Table, relation *pgoutput.Relation) {
 // published any more.
 func (m *mirror) describe(ctx context.Context, oid uint32) (src *postgres.Table, plain plainColumns, err error) {
 	err = m.ask(ctx, func(conn *pgx.Conn) error {
-		published, err := postgres.PublishedTables(ctx, conn, m.cfg.Publications, postgres.WithLeaves)
+		published, all, err := m.catalog(ctx, conn)
 		if err != nil {
 			return err
 		}
@@ -161,9 +180,8 @@ func (m *mirror) describe(ctx context.Context, oid uint32) (src *postgres.Table,
 		if i < 0 {
 			return nil
 		}
-		src = &published[i]
-		plain, err = loadPlain(ctx, conn, published[i:i+1])
-		return err
+		src, plain = &published[i], all
+		return nil
 	})
 	return src, plain, err
 }

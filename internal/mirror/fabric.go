@@ -16,10 +16,20 @@ type FabricTable struct {
 	Rows          int64  // rows of processed files so far; it only grows, unless Fabric begins anew
 }
 
-// watched is what Fabric said of the tables before, over all attempts of a Run.
+// watched is what was seen and told before: what Fabric said of the tables before, over all attempts of a Run.
 type watched struct {
 	mu   sync.Mutex
 	seen map[string]sighting // by folder
+	told map[string]string   // why a table's updates are refused, by table
+}
+
+// news says that a table's refusal hasn't been told yet.
+func (w *watched) news(table, reason string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.told[table]
+	w.told[table] = reason
+	return before != reason
 }
 
 type sighting struct {

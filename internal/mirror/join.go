@@ -179,7 +179,7 @@ func (m *mirror) lookAgain(ctx context.Context, tables []*table) error {
 		return err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
-	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications, postgres.WithLeaves)
+	published, _, err := m.catalog(ctx, sql)
 	if err != nil {
 		return err
 	}
@@ -237,13 +237,15 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
 	m.tellSlot(ctx, sql)
-	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications, postgres.WithLeaves)
+	published, plain, err := m.catalog(ctx, sql)
 	if err != nil {
 		return false, err
 	}
-	plain, err := loadPlain(ctx, sql, published)
-	if err != nil {
+	if err := m.tellRefused(ctx, sql); err != nil {
 		return false, err
+	}
+	if again, err := m.lookAtKeyless(ctx, sql); err != nil || again {
+		return again, err
 	}
 	seen := map[string]bool{}
 	for _, src := range published {

@@ -34,6 +34,7 @@ type Config struct {
 	Freshness time.Duration   // how long a change may wait for others to share its file; 0: 5 s
 	Workers   int             // connections of a snapshot, and tables published at once; 0: 4
 	Budget    int64           // bytes of changes held in memory; 0: 256 MiB
+	Heal      time.Duration   // a table without a key that has missed changes is built anew when that is this long ago; 0: never
 	Spill     *postgres.Spill // where large transactions are kept until they commit; nil: the server keeps them
 	Reseed    bool            // when the slot is lost or not as we left it, make a new one and copy every table anew
 
@@ -52,9 +53,11 @@ type Config struct {
 	// nobody is asked.
 	Fabric func(ctx context.Context) ([]FabricTable, error)
 
-	retry func(try int) time.Duration // before the next try; tests shorten it
-	watch time.Duration               // between looks at the catalog and for requests
-	idle  time.Duration               // how long the slot may lag behind an idle database
+	retry  func(try int) time.Duration // before the next try; tests shorten it
+	watch  time.Duration               // between looks at the catalog and for requests
+	chunk  uint32                      // heap blocks a chunk of a snapshot has
+	maxRow int                         // bytes of the largest row that is mirrored: it passes through memory whole, several times over
+	idle   time.Duration               // how long the slot may lag behind an idle database
 }
 
 func (c Config) withDefaults() Config {
@@ -66,6 +69,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Budget <= 0 {
 		c.Budget = 256 << 20
+	}
+	if c.chunk == 0 {
+		c.chunk = chunkBlocks
+	}
+	if c.maxRow <= 0 {
+		c.maxRow = 256 << 20
 	}
 	if c.idle <= 0 {
 		c.idle = 10 * time.Second
@@ -119,7 +128,7 @@ func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
 	var eventMu sync.Mutex
 	g := &guard{at: map[string][]time.Time{}}
-	w := &watched{seen: map[string]sighting{}}
+	w := &watched{seen: map[string]sighting{}, told: map[string]string{}}
 	ran := false
 	for try := 0; ; try++ {
 		m := &mirror{cfg: cfg, run: newRunID(), tables: map[string]*table{}, guard: g, watched: w, eventMu: &eventMu}
@@ -214,7 +223,7 @@ func (f *Fault) Unwrap() error { return f.Err }
 // that was dropped or that the role may no longer read: only that table parks.
 func tableFault(err error) bool {
 	var value *postgres.ValueError
-	if errors.As(err, &value) {
+	if errors.As(err, &value) || errors.Is(err, postgres.ErrRowTooLarge) {
 		return true
 	}
 	var pg *pgconn.PgError

@@ -35,6 +35,8 @@ type copying struct {
 	began    time.Time
 	rows     atomic.Int64
 	bytes    atomic.Int64
+	chunks   atomic.Int64 // that were to be read
+	done     atomic.Int64 // and were
 
 	mu        sync.Mutex
 	rewritten []*table
@@ -85,6 +87,7 @@ func (c *copying) copyTables(ctx context.Context, tables []*table) error {
 	if err != nil {
 		return err
 	}
+	c.chunks.Add(int64(len(chunks)))
 	return c.copyAll(ctx, chunks)
 }
 
@@ -121,7 +124,7 @@ func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
 // that was done before. The files' numbers are durable with the plan: each chunk
 // makes sure that the rows are still in its file.
 func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader) error {
-	next := chunkState{Blocks: chunkBlocks}
+	next := chunkState{Blocks: t.m.cfg.chunk}
 	for _, p := range t.parts {
 		node, err := filenode(ctx, r, p.src.OID)
 		if err != nil {
@@ -131,7 +134,7 @@ func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader) error {
 		if err != nil {
 			return err
 		}
-		n := max(1, int((uint64(blocks)+chunkBlocks-1)/chunkBlocks))
+		n := max(1, int((uint64(blocks)+uint64(next.Blocks)-1)/uint64(next.Blocks)))
 		next.Parts = append(next.Parts, partState{p.src.OID, node, n})
 		next.Count += n
 	}
@@ -215,6 +218,7 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) (err error) {
 		err := c.copyChunk(ctx, r, k, &in)
 		switch {
 		case err == nil:
+			c.done.Add(1)
 			continue
 		case errors.Is(err, postgres.ErrRewritten) && k.t.keyless():
 			if err := k.t.rebuild(ctx, "it was rewritten while it was copied, and without a key that can't be mended"); err != nil {
@@ -264,7 +268,7 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 		return err
 	}
 	see := func(s *tableState) { s.Seen = max(s.Seen, seen) }
-	r.BatchBytes = c.limit
+	r.BatchBytes, r.MaxRow = c.limit, c.m.cfg.maxRow
 	err = c.read(ctx, r, k, in.dec, b, func(b *batch.Batch) error {
 		if err := in.settle(); err != nil {
 			return err
@@ -386,8 +390,17 @@ func (c *copying) publish(ctx context.Context, t *table, b *batch.Batch, note fu
 	if err := t.publish(ctx, b, meta, note); err != nil {
 		return err
 	}
-	c.m.emit(Event{Kind: SnapshotProgress, Table: t.String(), Rows: c.rows.Add(n), Bytes: c.bytes.Add(size), Took: time.Since(c.began)})
+	c.m.emit(Event{Kind: SnapshotProgress, Table: t.String(), Rows: c.rows.Add(n), Bytes: c.bytes.Add(size), Took: time.Since(c.began), Left: c.left()})
 	return nil
+}
+
+// left is how long the rest takes at the rate so far; 0 while there is none.
+func (c *copying) left() time.Duration {
+	done, all := c.done.Load(), c.chunks.Load()
+	if done == 0 {
+		return 0
+	}
+	return time.Duration(float64(time.Since(c.began)) / float64(done) * float64(max(0, all-done)))
 }
 
 func (t *table) phase() phase { return t.snapshot().Phase }
@@ -398,7 +411,7 @@ func (t *table) copied(ctx context.Context) error {
 	if t.phase() != phaseSnapshot {
 		return nil
 	}
-	done := func(s *tableState) { s.Phase, s.Reason = phaseReplicating, "" }
+	done := func(s *tableState) { s.Phase, s.Reason, s.Built = phaseReplicating, "", time.Now() }
 	if t.snapshot().Number == 0 {
 		meta := landing.Meta{Position: t.position, CommitTime: time.Now()}
 		if err := t.publish(ctx, batch.New(t.schema, false), meta, done); err != nil {

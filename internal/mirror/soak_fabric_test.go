@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"path"
@@ -16,6 +18,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/parquet"
+	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
 
@@ -215,4 +218,75 @@ func (k *taker) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	if err := json.NewEncoder(w).Encode(k.said()); err != nil {
 		k.t.Logf("answer as Fabric: %v", err) // the one who asked was killed
 	}
+}
+
+// differs holds a table's rows against the source's, and counts these. Columns
+// that were dropped stay in the mirror.
+func (k *taker) differs(source postgres.Endpoint, src postgres.Table) (wrong []string, rows int) {
+	want, bag := sourceRows(k.t, source, src)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	have := k.tables[landing.TableDir(src.Schema, src.Name)]
+	if have == nil {
+		return []string{src.String() + " is not in the mirror"}, 0
+	}
+	say := func(key, what string) {
+		wrong = append(wrong, fmt.Sprintf("%s, key %s: %s; %s", &src, key, what, strings.Join(have.trail[key], "\n\t")))
+	}
+	for key, r := range want {
+		if got, there := have.byKey[key]; !there {
+			say(key, "lost")
+		} else if d := difference(got, r, src.MirrorSchema()); d != "" {
+			say(key, d)
+		}
+	}
+	for key := range have.byKey {
+		if _, there := want[key]; !there {
+			say(key, "is in the mirror only")
+		}
+	}
+	if len(src.Key) == 0 && !maps.Equal(bag, have.bag) {
+		wrong = append(wrong, fmt.Sprintf("%s: got %v, want %v", &src, have.bag, bag))
+	}
+	return wrong, len(want) + len(bag)
+}
+
+func difference(got, want row, columns *batch.Schema) string {
+	var out []string
+	for _, f := range columns.Fields {
+		if got[f.Name] != want[f.Name] {
+			out = append(out, fmt.Sprintf("%s is %.40q, want %.40q", f.Name, got[f.Name], want[f.Name]))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// sourceRows reads a table as a snapshot does; one without a key is counted.
+func sourceRows(t testing.TB, source postgres.Endpoint, src postgres.Table) (byKey map[string]row, bag map[string]int) {
+	ctx := context.Background()
+	r, err := postgres.OpenSnapshot(ctx, source, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close(ctx)
+	byKey, bag = map[string]row{}, map[string]int{}
+	for _, part := range partsOf(&src) {
+		dec, err := src.LeafDecoder(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := batch.New(src.MirrorSchema(), false)
+		if err := r.CopyChunk(ctx, part, dec, 0, math.MaxUint32, b, nil); err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.Rows() {
+			one := rowOf(b, i)
+			if len(src.Key) == 0 {
+				bag[fmt.Sprint(one)]++
+			} else {
+				byKey[one.pick(keyOf(src))] = one
+			}
+		}
+	}
+	return byKey, bag
 }

@@ -31,7 +31,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/emulator/onelake"
 	"github.com/pgmirror/pgmirror/internal/fabric"
 	"github.com/pgmirror/pgmirror/internal/landing"
@@ -531,88 +530,19 @@ func (w *soak) compare(conn *pgx.Conn) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.fabric.mu.Lock()
-	defer w.fabric.mu.Unlock()
 	rows := 0
 	for _, src := range published {
-		have := w.fabric.tables[landing.TableDir(src.Schema, src.Name)]
-		lost, doubled, different := 0, 0, 0
-		want, bag := w.source(src)
-		for key, r := range want {
-			got, there := have.byKey[key]
-			switch {
-			case !there:
-				lost++
-				w.t.Errorf("%s, key %s: lost; %s", &src, key, strings.Join(have.trail[key], "\n\t"))
-			case !sameRow(got, r):
-				different++
-				w.t.Errorf("%s, key %s: %s; %s", &src, key, difference(got, r), strings.Join(have.trail[key], "\n\t"))
-			}
+		wrong, n := w.fabric.differs(w.endpoint(), src)
+		rows += n
+		for _, what := range wrong {
+			w.t.Error(what)
 		}
-		for key := range have.byKey {
-			if _, there := want[key]; !there {
-				doubled++
-				w.t.Errorf("%s, key %s: is in the mirror only; %s", &src, key, strings.Join(have.trail[key], "\n\t"))
-			}
-		}
-		if len(src.Key) == 0 && !maps.Equal(bag, have.bag) {
-			w.t.Errorf("%s: got %v, want %v", &src, have.bag, bag)
-		}
-		rows += len(want) + len(bag)
 	}
 	w.t.Logf("%d tables with %d rows are equal: %t, after %d kills", len(published), rows, !w.t.Failed(), w.died.sum())
 }
 
-// source reads a table as a snapshot does.
-func (w *soak) source(src postgres.Table) (byKey map[string]row, bag map[string]int) {
-	ctx := context.Background()
-	r, err := postgres.OpenSnapshot(ctx, w.endpoint(), "")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer r.Close(ctx)
-	byKey, bag = map[string]row{}, map[string]int{}
-	for _, part := range partsOf(&src) {
-		dec, err := src.LeafDecoder(part)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		b := batch.New(src.MirrorSchema(), false)
-		if err := r.CopyChunk(ctx, part, dec, 0, 1<<32-1, b, nil); err != nil {
-			w.t.Fatal(err)
-		}
-		for i := range b.Rows() {
-			one := rowOf(b, i)
-			if len(src.Key) == 0 {
-				bag[fmt.Sprint(one)]++
-			} else {
-				byKey[one.pick(keyOf(src))] = one
-			}
-		}
-	}
-	return byKey, bag
-}
-
 func (w *soak) endpoint() postgres.Endpoint {
 	return postgres.Endpoint{Host: w.cluster.Host, Port: w.cluster.Port, Database: w.db, User: "postgres", Password: "pw", SSLMode: "disable"}
-}
-
-// sameRow leaves out what the mirror has more: columns that were dropped stay.
-func sameRow(got, want row) bool { return difference(got, want) == "" }
-
-func difference(got, want row) string {
-	var out []string
-	for c, v := range want {
-		if got[c] != v {
-			out = append(out, fmt.Sprintf("%s is %.40q, want %.40q", c, got[c], v))
-		}
-	}
-	for c := range got {
-		if _, there := want[c]; !there && !strings.HasPrefix(c, "extra") {
-			out = append(out, fmt.Sprintf("%s is %.40q, want NULL", c, got[c]))
-		}
-	}
-	return strings.Join(out, ", ")
 }
 
 // soakProxy stands between the child and PostgreSQL.

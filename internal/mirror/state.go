@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"time"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/store"
@@ -60,7 +61,8 @@ type tableState struct {
 	Name       string           `json:"name"`
 	OID        uint32           `json:"oid"`
 	Filenode   uint32           `json:"relfilenode"`
-	Leaves     []uint32         `json:"leaves,omitempty"` // the oids of the partitions
+	Leaves     []uint32         `json:"leaves,omitempty"`  // the oids of the partitions
+	Members    []uint32         `json:"members,omitempty"` // by which it is in the publications
 	Generation int64            `json:"generation"`
 	Phase      phase            `json:"phase"`
 	Reason     string           `json:"reason,omitempty"`
@@ -75,6 +77,8 @@ type tableState struct {
 	Chunks     chunkState       `json:"chunks"`
 	Rows       int64            `json:"rows"`              // published by the snapshot
 	Ignored    int64            `json:"ignored,omitempty"` // updates and deletes of a table without a key
+	Touched    *int64           `json:"touched,omitempty"` // what the server's statistics said of those when they were looked at last
+	Built      time.Time        `json:"built,omitzero"`    // when its copy was complete
 }
 
 type columnState struct {

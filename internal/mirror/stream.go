@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -217,6 +218,16 @@ func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 	}
 	if t.relation != nil {
 		if err := r.evolve(ctx, t); err != nil || !t.followed {
+			return err
+		}
+	}
+	large := m.New.Size() + m.Old.Size()
+	if most := r.m.cfg.maxRow; large > most {
+		r.leave(t, fmt.Sprintf("a row of %d bytes is larger than the %d that a row may have", large, most), false)
+		return nil
+	}
+	if large > int(r.m.cfg.Budget)/4 && !r.waiting.empty() { // it goes alone
+		if err := r.force(ctx); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ type table struct {
 	state      *file[tableState]
 	definition string // of the table as it is mirrored; "" when it isn't published
 
-	*shape // while the stream runs the reader alone looks at it or changes it
+	*shape // while the stream runs the reader alone changes it, under mu; others ask current
 
 	// The reader of the stream alone uses what follows.
 	position landing.Position   // how far changes were taken, published or on their way
@@ -98,7 +98,7 @@ func (t *table) String() string { return t.name }
 // copied, and its changes count from the slot's consistent point on. State from
 // an attempt that died before the mirror began is overwritten.
 func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN) error {
-	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications, postgres.WithLeaves)
+	published, _, err := m.catalog(ctx, sql)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN
 
 func firstState(run string, src postgres.Table, point landing.LSN) tableState {
 	s := tableState{Run: run, Schema: src.Schema, Name: src.Name, OID: src.OID, Filenode: src.Relfilenode, Generation: 1,
-		Phase: phaseSnapshot, Columns: columnsOf(src), Key: keyOf(src), Leaves: leavesOf(src), Position: landing.Position{CommitLSN: point - 1, Complete: true}}
+		Phase: phaseSnapshot, Columns: columnsOf(src), Key: keyOf(src), Leaves: leavesOf(src), Members: src.Members, Position: landing.Position{CommitLSN: point - 1, Complete: true}}
 	if src.Obstacle != "" {
 		s.Phase, s.Reason = phaseParked, src.Obstacle
 	}
@@ -132,7 +132,7 @@ func firstState(run string, src postgres.Table, point landing.LSN) tableState {
 }
 
 // keyless says that rows can't be told apart: such a table is only ever added to.
-func (t *table) keyless() bool { return len(t.src.Key) == 0 }
+func (s *shape) keyless() bool { return len(s.src.Key) == 0 }
 
 // leavesOf is the oids of the partitions.
 func leavesOf(src postgres.Table) []uint32 {
@@ -171,11 +171,7 @@ func (m *mirror) openTables(ctx context.Context) error {
 		return err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
-	published, err := postgres.PublishedTables(ctx, sql, m.cfg.Publications, postgres.WithLeaves)
-	if err != nil {
-		return err
-	}
-	plain, err := loadPlain(ctx, sql, published)
+	published, plain, err := m.catalog(ctx, sql)
 	if err != nil {
 		return err
 	}
@@ -239,6 +235,9 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 			return nil, err
 		}
 		t.position = f.value.Position
+		if rebuild != "" {
+			m.emit(Event{Kind: Rebuilding, Table: t.name, Reason: rebuild})
+		}
 		switch f.value.Phase {
 		case phaseParked:
 			m.emit(Event{Kind: Parked, Table: f.value.Schema + "." + f.value.Name, Reason: f.value.Reason})
@@ -311,7 +310,7 @@ func (t *table) bind(published []postgres.Table, plain plainColumns) (park, rebu
 // definition tells a table's definition from every other one, as far as it
 // matters here.
 func definition(src postgres.Table) string {
-	return fmt.Sprint(src.OID, src.String(), src.Obstacle, columnsOf(src), keyOf(src), src.ReplicaIdentity, leavesOf(src))
+	return fmt.Sprint(src.OID, src.String(), src.Obstacle, columnsOf(src), keyOf(src), src.ReplicaIdentity, leavesOf(src), src.Members)
 }
 
 // addUnknown makes the state of the tables that were published since the mirror
@@ -356,6 +355,13 @@ func (t *table) snapshot() tableState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.state.value
+}
+
+// current is the shape, for a look while the reader may change it.
+func (t *table) current() *shape {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.shape
 }
 
 // defined is the definition under which the table is mirrored.

@@ -31,14 +31,19 @@ func PublishedTables(ctx context.Context, q Querier, publications []string, how 
 	tables, err := loadTables(ctx, q, `EXISTS (SELECT FROM pg_catalog.pg_publication_tables p
 		WHERE p.pubname = ANY ($1) AND p.schemaname = n.nspname AND p.tablename = c.relname)`, publications,
 		func(tables []Table) error { return applyPublication(ctx, q, publications, tables) })
-	if err != nil || !slices.Contains(how, WithLeaves) {
-		return tables, err
-	}
-	roots, err := publishedRoots(ctx, q, publications)
 	if err != nil {
 		return nil, err
 	}
-	return groupLeaves(ctx, q, tables, roots)
+	if slices.Contains(how, WithLeaves) {
+		roots, err := publishedRoots(ctx, q, publications)
+		if err != nil {
+			return nil, err
+		}
+		if tables, err = groupLeaves(ctx, q, tables, roots); err != nil {
+			return nil, err
+		}
+	}
+	return tables, loadMembers(ctx, q, publications, tables)
 }
 
 // tableSQL reads pg_class; relpages and reltuples are estimates, but unlike the

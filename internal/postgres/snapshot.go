@@ -21,6 +21,9 @@ import (
 // wrapped.
 var ErrRewritten = errors.New("the table was truncated, rewritten or dropped after the snapshot")
 
+// ErrRowTooLarge says that a row has more than MaxRow bytes; possibly wrapped.
+var ErrRowTooLarge = errors.New("a row is larger than a row may be")
+
 // IsLockTimeout says whether a chunk wasn't read because somebody held or waited
 // for a lock on the table. Nothing was appended then; it can be tried again.
 func IsLockTimeout(err error) bool {
@@ -33,6 +36,9 @@ func IsLockTimeout(err error) bool {
 type SnapshotReader struct {
 	// BatchBytes is how large a batch may grow before CopyChunk hands it over.
 	BatchBytes int
+	// MaxRow is how many bytes a row may have; see ErrRowTooLarge. 0: as many as
+	// PostgreSQL can send.
+	MaxRow int
 	// LockTimeout is how long CopyChunk waits for the lock on its table.
 	LockTimeout time.Duration
 
@@ -130,7 +136,7 @@ func (r *SnapshotReader) copyChunk(ctx context.Context, t *Table, d *Decoder, fr
 	}
 	err := r.checkFile(ctx, t)
 	if err == nil {
-		w := &copyWriter{decoder: d, dst: dst, full: full, limit: r.BatchBytes}
+		w := &copyWriter{decoder: d, dst: dst, full: full, limit: r.BatchBytes, maxRow: r.MaxRow}
 		if _, err = r.conn.PgConn().CopyTo(ctx, w, d.copyCommand(t, from, to)); err == nil {
 			err = w.finish()
 		}
@@ -196,6 +202,7 @@ type copyWriter struct {
 	dst     *batch.Batch
 	full    func(*batch.Batch) error
 	limit   int
+	maxRow  int // 0: none
 
 	header  bool // was read
 	trailer bool // was read: nothing may follow
@@ -264,6 +271,9 @@ func (w *copyWriter) endRow(size int) error {
 		w.dst.EndMarkedRow(batch.Upsert)
 	} else {
 		w.dst.EndRow()
+	}
+	if w.maxRow > 0 && size > w.maxRow {
+		return fmt.Errorf("%w: %d bytes", ErrRowTooLarge, size)
 	}
 	w.since++
 	w.bytes += size

@@ -42,6 +42,15 @@ type Table struct {
 	published   bool       // listed by a publication itself
 	keyObstacle string     // why what would be the key can't be
 
+	// OtherChanges says that its publications publish its updates or deletes, not
+	// only its inserts. Set by PublishedTables.
+	OtherChanges bool
+
+	// Members tells its being in the publications from every other time that it was:
+	// a table that leaves and comes back has others. Set by PublishedTables; empty
+	// when no publication names it itself.
+	Members []uint32
+
 	sqlASCII bool // the database stores bytes of no known encoding
 }
 

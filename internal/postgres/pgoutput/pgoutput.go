@@ -97,6 +97,9 @@ type Tuple struct {
 // Len is the number of values left to read.
 func (t *Tuple) Len() int { return t.n }
 
+// Size is the bytes of the values left to read.
+func (t *Tuple) Size() int { return len(t.data) }
+
 // Next takes the next value: its kind and its bytes, nil for Null and Unchanged.
 // It panics when none is left. To read a tuple again, read a copy of it.
 func (t *Tuple) Next() (kind byte, value []byte) {
