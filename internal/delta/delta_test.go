@@ -491,3 +491,34 @@ func TestCommitInfoOfOthers(t *testing.T) {
 		t.Errorf("got %+v", c)
 	}
 }
+
+// A large file is read row group by row group, each knowing where it begins.
+func TestReadGroups(t *testing.T) {
+	tab := newTable(t)
+	tab.create()
+	n := parquet.RowGroupRows + 3
+	b := batch.New(people, false)
+	for i := range n {
+		b.Cols[0].AppendInt64(int64(i))
+		for c := 1; c < len(b.Cols); c++ {
+			b.Cols[c].AppendNull()
+		}
+	}
+	b.SetRows(n)
+	tab.commit(tab.file("large.parquet", b))
+	s := tab.open(-1)
+	rows, groups := 0, 0
+	err := s.ReadGroups(t.Context(), &s.Files[0], []string{"id"}, func(b *batch.Batch, before int) error {
+		for i, id := range b.Cols[0].I64 {
+			if id != int64(before+i) {
+				t.Fatalf("row %d after %d has id %d", i, before, id)
+			}
+		}
+		rows += b.Rows()
+		groups++
+		return nil
+	})
+	if err != nil || rows != n || groups != 2 {
+		t.Errorf("got %d rows in %d groups, %v; want %d in 2", rows, groups, err, n)
+	}
+}

@@ -41,25 +41,63 @@ func (s *Snapshot) Scan(ctx context.Context, columns []string, fn func(f File, b
 // ReadFile reads the named columns (nil: all) of every row of a data file, also
 // of the rows that its deletion vector deletes.
 func (s *Snapshot) ReadFile(ctx context.Context, f *File, columns []string) (*batch.Batch, error) {
-	fields, err := s.fields(columns)
+	fields, pf, err := s.openFile(ctx, f, columns)
 	if err != nil {
 		return nil, err
 	}
-	data, _, err := s.table.Read(ctx, f.Name, 0, -1)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", f.Name, err)
-	}
-	if int64(len(data)) != f.Size {
-		return nil, fmt.Errorf("%s has %d bytes, the log says %d: %w", f.Name, len(data), f.Size, parquet.ErrCorrupt)
-	}
-	b, err := readColumns(data, fields)
+	b, err := readColumns(pf, fields)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
-	if f.Rows >= 0 && int64(b.Rows()) != f.Rows {
-		return nil, fmt.Errorf("%s has %d rows, the log says %d: %w", f.Name, b.Rows(), f.Rows, parquet.ErrCorrupt)
-	}
 	return b, nil
+}
+
+// ReadGroups is ReadFile row group by row group, for files that may be large: fn is
+// called with each, and with the number of the rows before it.
+func (s *Snapshot) ReadGroups(ctx context.Context, f *File, columns []string, fn func(b *batch.Batch, before int) error) error {
+	fields, pf, err := s.openFile(ctx, f, columns)
+	if err != nil {
+		return err
+	}
+	groups, err := pf.Groups()
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Name, err)
+	}
+	before := 0
+	for _, g := range groups {
+		b, err := readColumns(g, fields)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+		if err := fn(b, before); err != nil {
+			return err
+		}
+		before += g.Rows
+	}
+	return nil
+}
+
+// openFile fetches a data file, and finds the columns asked for in the schema.
+func (s *Snapshot) openFile(ctx context.Context, f *File, columns []string) ([]batch.Field, *parquet.File, error) {
+	fields, err := s.fields(columns)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, _, err := s.table.Read(ctx, f.Name, 0, -1)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", f.Name, err)
+	}
+	if int64(len(data)) != f.Size {
+		return nil, nil, fmt.Errorf("%s has %d bytes, the log says %d: %w", f.Name, len(data), f.Size, parquet.ErrCorrupt)
+	}
+	pf, err := parquet.Open(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	if f.Rows >= 0 && int64(pf.Rows) != f.Rows {
+		return nil, nil, fmt.Errorf("%s has %d rows, the log says %d: %w", f.Name, pf.Rows, f.Rows, parquet.ErrCorrupt)
+	}
+	return fields, pf, nil
 }
 
 // fields finds the columns asked for in the schema.
@@ -80,11 +118,7 @@ func (s *Snapshot) fields(columns []string) ([]batch.Field, error) {
 
 // readColumns reads the fields that the file has, as the type that the table
 // gives them, and makes the others NULL.
-func readColumns(data []byte, fields []batch.Field) (*batch.Batch, error) {
-	pf, err := parquet.Open(data)
-	if err != nil {
-		return nil, err
-	}
+func readColumns(pf *parquet.File, fields []batch.Field) (*batch.Batch, error) {
 	have := []string{}
 	for _, f := range fields {
 		l, ok := pf.Leaf(f.Name)

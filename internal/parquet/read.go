@@ -32,6 +32,7 @@ type File struct {
 	Rows     int
 	Metadata map[string]string // the footer's key-value pairs
 	r        *file.Reader
+	from, to int // the row groups that it reads
 }
 
 // Open reads the footer of a file that lies in memory. It fails with ErrCorrupt,
@@ -42,7 +43,7 @@ func Open(data []byte) (f *File, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	f = &File{r: r, Rows: int(r.NumRows()), Metadata: map[string]string{}}
+	f = &File{r: r, Rows: int(r.NumRows()), Metadata: map[string]string{}, to: r.NumRowGroups()}
 	for _, kv := range r.MetaData().KeyValueMetadata() {
 		if kv.Value != nil {
 			f.Metadata[kv.Key] = *kv.Value
@@ -78,6 +79,23 @@ func (f *File) Leaf(name string) (Leaf, bool) {
 		return Leaf{}, false
 	}
 	return f.Leaves[i], true
+}
+
+// Groups are the file's row groups, each as a file, for a reader that doesn't want
+// all rows in memory at once.
+func (f *File) Groups() (groups []*File, err error) {
+	defer recovered(&err)
+	rows := 0
+	for g := f.from; g < f.to; g++ {
+		part := *f
+		part.from, part.to, part.Rows = g, g+1, int(f.r.RowGroup(g).NumRows())
+		rows += part.Rows
+		groups = append(groups, &part)
+	}
+	if rows != f.Rows {
+		return nil, fmt.Errorf("%w: its row groups have %d rows, it has %d", ErrCorrupt, rows, f.Rows)
+	}
+	return groups, nil
 }
 
 // Read reads the named columns, all but the marker column for nil, into a new
@@ -135,7 +153,7 @@ func (f *File) readMarkers() ([]int32, error) {
 }
 
 func (f *File) readLeaf(l Leaf, c *batch.Column) error {
-	for g := range f.r.NumRowGroups() {
+	for g := f.from; g < f.to; g++ {
 		rg := f.r.RowGroup(g)
 		cr, err := rg.Column(l.index)
 		if err != nil {

@@ -8,7 +8,8 @@ import (
 )
 
 // readMirror calls fn with the rows of a version of the mirror, each valid until
-// the next. One data file is in memory at a time.
+// the next. One data file is in memory at a time, a
+// part of it decoded.
 func (c *comparison) readMirror(ctx context.Context, m mirrorTable, fn func(*row) error) error {
 	for i := range m.files() {
 		if err := c.plan.readFile(ctx, m, i, fn); err != nil {

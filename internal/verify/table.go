@@ -21,7 +21,7 @@ type mirrorTable interface {
 	// files names the data files, each with the rows that are deleted from it:
 	// what has the same name in another version has the same rows.
 	files() []string
-	// read calls fn with the rows of files()[i].
+	// read calls fn with the rows of files()[i], perhaps in several parts.
 	read(ctx context.Context, i int, columns []string, fn func(b *batch.Batch, live []int32) error) error
 }
 
@@ -98,15 +98,21 @@ func (d deltaTable) files() []string {
 	return names
 }
 
+// read has one row group in memory, beside the file as it is stored.
 func (d deltaTable) read(ctx context.Context, i int, columns []string, fn func(b *batch.Batch, live []int32) error) error {
 	f := &d.s.Files[i]
-	b, err := d.s.ReadFile(ctx, f, columns)
-	if err != nil {
-		return err
-	}
 	dead, err := d.s.Deleted(ctx, f)
 	if err != nil {
 		return err
 	}
-	return fn(b, delta.Live(b.Rows(), dead, nil))
+	var live []int32
+	return d.s.ReadGroups(ctx, f, columns, func(b *batch.Batch, before int) error {
+		live = live[:0]
+		for r := range b.Rows() {
+			if dead == nil || !dead.Contains(uint64(before+r)) {
+				live = append(live, int32(r))
+			}
+		}
+		return fn(b, live)
+	})
 }

@@ -39,7 +39,8 @@ type Config struct {
 	Workers int // tables that are compared at once; 0: 2
 
 	// Memory is how many bytes all tables together may take, however large they
-	// are; 0: 256 MiB. On top of it each worker holds one Delta file, decoded.
+	// are; 0: 256 MiB. On top of it each worker holds one Delta file as it is
+	// stored, and one row group of it decoded.
 	Memory int64
 
 	// Save is given the receipt after every table, Finished still being zero, one
