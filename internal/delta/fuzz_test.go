@@ -6,6 +6,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/store"
 )
 
 func FuzzLog(f *testing.F) {
@@ -81,6 +82,44 @@ func FuzzVector(f *testing.F) {
 		}
 		if back, err := decodeVector(again); err != nil || !back.Equals(bm) {
 			t.Fatalf("got %v, %v, want %v", back, err, bm)
+		}
+	})
+}
+
+// FuzzDescriptor reads vectors by descriptors that a foreign log may hold, out
+// of the log and out of a file.
+func FuzzDescriptor(f *testing.F) {
+	table, err := store.OpenDir(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	large := roaring64.New()
+	for i := range uint64(1000) {
+		large.Add(3 * i)
+	}
+	var v Vectors
+	for _, bm := range []*roaring64.Bitmap{roaring64.BitmapOf(3, 4, 7), large} {
+		d, err := v.Add(bm)
+		if err != nil {
+			f.Fatal(err)
+		}
+		offset := int32(0)
+		if d.Offset != nil {
+			offset = *d.Offset
+		}
+		f.Add(d.StorageType, d.PathOrInlineDv, offset, d.SizeInBytes, d.Cardinality)
+	}
+	if err := v.Write(f.Context(), table); err != nil {
+		f.Fatal(err)
+	}
+	f.Add("p", "/somewhere/else", int32(1), int32(40), int64(6))
+	f.Fuzz(func(t *testing.T, storage, path string, offset, size int32, cardinality int64) {
+		const rows = 1 << 20
+		d := &DeletionVector{StorageType: storage, PathOrInlineDv: path, Offset: &offset, SizeInBytes: size, Cardinality: cardinality}
+		s := &Snapshot{table: table}
+		bm, err := s.Deleted(t.Context(), &File{Name: "x", Rows: rows, Add: Add{DeletionVector: d}})
+		if err == nil && (int64(bm.GetCardinality()) != cardinality || !bm.IsEmpty() && bm.Maximum() >= rows) {
+			t.Fatalf("got %d rows up to %d, want %d below %d", bm.GetCardinality(), bm.Maximum(), cardinality, rows)
 		}
 	})
 }
