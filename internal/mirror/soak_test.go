@@ -454,16 +454,21 @@ func (w *soak) settle() {
 			w.t.Logf("the mirrors said last:\n%s", strings.Join(w.said[max(0, len(w.said)-400):], "\n"))
 		}
 	}()
-	deadline := time.Now().Add(4 * time.Minute)
-	why := "it was never looked at"
+	const patience = 4 * time.Minute // as long as nothing changes
+	deadline := time.Now().Add(patience)
+	why := ""
 	for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
 		select {
 		case <-ended:
 			ended = w.start() // a wrong moment to begin, as while PostgreSQL recovers
 		default:
 		}
-		if why = w.behind(conn); why == "" {
+		now := w.behind(conn)
+		if now == "" {
 			break
+		}
+		if now != why {
+			why, deadline = now, time.Now().Add(patience)
 		}
 		if time.Now().After(deadline) || w.t.Failed() {
 			w.t.Fatalf("waited in vain: %s", why)
@@ -508,7 +513,8 @@ func (w *soak) behind(conn *pgx.Conn) string {
 	}
 	// The last change of the quiet source lies before what the slot has confirmed.
 	var behind bool
-	if err := conn.QueryRow(ctx, `SELECT confirmed_flush_lsn < (SELECT max(lsn) FROM soak_end) FROM pg_replication_slots WHERE slot_name = $1`, "s_"+w.db).Scan(&behind); err != nil {
+	var at string
+	if err := conn.QueryRow(ctx, `SELECT confirmed_flush_lsn < (SELECT max(lsn) FROM soak_end), confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1`, "s_"+w.db).Scan(&behind, &at); err != nil {
 		if _, err := conn.Exec(ctx, `CREATE TABLE IF NOT EXISTS soak_end AS SELECT pg_current_wal_lsn() AS lsn`); err != nil {
 			w.t.Fatal(err)
 		}
@@ -516,7 +522,7 @@ func (w *soak) behind(conn *pgx.Conn) string {
 	}
 	if behind {
 		_, _ = conn.Exec(ctx, "SELECT pg_logical_emit_message(true, 'soak', '')")
-		return "the slot is behind"
+		return "the slot is behind, at " + at
 	}
 	return ""
 }

@@ -201,7 +201,7 @@ func (s *soakWriter) own(n int) int { return 1 + s.r.IntN(n)*writers + s.w }
 // transaction is a random one; some have parts that are rolled back, some are
 // rolled back, some are large.
 func (s *soakWriter) transaction() error {
-	sql := []string{"BEGIN"}
+	sql := []string{"SELECT pg_sleep(0.01)", "BEGIN"} // or the log would grow faster than a mirror that always dies can follow
 	if s.r.IntN(60) == 0 {
 		id := 100000 + s.own(1000)*10000
 		sql = append(sql, fmt.Sprintf(`INSERT INTO plain SELECT i, repeat('x', 100), 1 FROM generate_series(%d, %d) i; UPDATE plain SET note = 'again' WHERE id BETWEEN %d AND %d; DELETE FROM plain WHERE id BETWEEN %d AND %d`,
