@@ -54,7 +54,7 @@ soak:
 	@scripts/need postgres
 	$(GO) test -timeout 12h -count 1 -run '^TestSoak$$' -v ./internal/mirror -soak-kills $(KILLS)
 	LEASE_KILLS=$(KILLS) $(GO) test -timeout 12h -count 1 -run '^TestKilled$$' -v ./internal/lease
-	SOAK_KILLS=$(KILLS) $(GO) test -timeout 12h -count 1 -run '^TestKilledProcesses$$' -v ./cmd/pgmirror
+	SOAK_KILLS=$(KILLS) $(GO) test -parallel 6 -timeout 12h -count 1 -run '^TestKilledProcesses$$' -v ./cmd/pgmirror
 	$(GO) test -timeout 1h -count 1 -run 'Cut|Fault' ./internal/setup ./internal/replicator
 
 # Every fuzz target below internal for FUZZTIME each, one after the other.

@@ -140,7 +140,11 @@ func runLeasesClose(ctx context.Context, o leasesOptions, s streams) error {
 	if err := s.doors.wanted(); err != nil {
 		return err
 	}
-	if err := s.doors.doors.CloseOne(ctx, o.id, o.force); err != nil {
+	err := s.doors.doors.CloseOne(ctx, o.id, o.force)
+	if errors.Is(err, lease.ErrNoLease) && s.doors.doors.Recovered(o.id) { // as every command does at its start
+		err = nil
+	}
+	if err != nil {
 		return o.failure(err)
 	}
 	s.say("closed %s", o.id)

@@ -209,7 +209,9 @@ func (m *openMirror) refuse(kind mirror.RequestKind, states map[string]mirror.Ta
 
 func (m *openMirror) ask(ctx context.Context, kind mirror.RequestKind, name string) error {
 	schema, table := qualified(m.cfg, name)
-	if err := mirror.Ask(ctx, m.zone, mirror.Request{Kind: kind, Schema: schema, Table: table}); err != nil {
+	request := mirror.Request{Kind: kind, Schema: schema, Table: table}
+	err := m.s.doors.audited(m.cfg, "ask to "+string(kind), schema+"."+table, func() error { return mirror.Ask(ctx, m.zone, request) })
+	if err != nil {
 		return fmt.Errorf("ask to %s %s.%s: %w", kind, schema, table, err)
 	}
 	m.s.say("asked: %s %s.%s", kind, schema, table)

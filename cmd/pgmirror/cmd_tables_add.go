@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/postgres/admin"
@@ -28,8 +29,11 @@ func runTablesAdd(ctx context.Context, o tablesOptions, s streams) error {
 		showSQL(s, todo)
 		return nil
 	}
-	if err := a.Run(ctx, todo...); err != nil {
-		return setupFailure(err)
+	if len(todo) > 0 {
+		err := s.doors.audited(m.cfg, "tables add", strings.Join(o.names, " "), func() error { return a.Run(ctx, todo...) })
+		if err != nil {
+			return setupFailure(err)
+		}
 	}
 	if len(added) == 0 {
 		s.say("Nothing was written: the publications have %s already.", plural(len(o.names), "table"))

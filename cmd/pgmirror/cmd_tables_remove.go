@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,8 +37,11 @@ func runTablesRemove(ctx context.Context, o tablesOptions, s streams) error {
 		showSQL(s, todo)
 		return nil
 	}
-	if err := a.Run(ctx, todo...); err != nil {
-		return setupFailure(err)
+	if len(todo) > 0 {
+		err := s.doors.audited(m.cfg, "tables remove", strings.Join(o.names, " "), func() error { return a.Run(ctx, todo...) })
+		if err != nil {
+			return setupFailure(err)
+		}
 	}
 	for _, name := range o.names {
 		if err := m.ask(ctx, mirror.Forget, name); errors.Is(err, mirror.ErrNoTable) {

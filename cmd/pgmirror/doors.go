@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -69,6 +70,15 @@ func (k *keeper) wanted() error {
 		return nil
 	}
 	return &failure{Exit: exitPrecondition, Code: "StateMissing", Err: k.fault, Next: "export PGMIRROR_STATE=DIR"}
+}
+
+// audited writes a change of the mirror's server or landing zone to the audit log,
+// before and after it is made.
+func (k *keeper) audited(cfg *config.Config, what, detail string, do func() error) error {
+	if k == nil {
+		return do()
+	}
+	return k.doors.Audited(lease.Change{What: what, Resource: cmp.Or(cfg.Server.ID, cfg.Server.Host) + " database " + cfg.Server.Database, Detail: detail}, do)
 }
 
 // end closes what is open, after all else. The error is lease.ErrUnproved when

@@ -321,7 +321,7 @@ func (k *killing) passwordKnown(last string) {
 
 // TestKilledProcesses kills real processes of apply and rotate that open every
 // door there is: at their side effects, before and after each, and at random
-// instants. SOAK_KILLS is how many there have to be in all, within SOAK_TIME (1h);
+// instants. SOAK_KILLS is how many there have to be in all, within SOAK_TIME (12h);
 // without it there are a few at places that chance picks.
 func TestKilledProcesses(t *testing.T) {
 	if testing.Short() {
@@ -348,7 +348,7 @@ func (k *killing) many(want, turn, worlds int) {
 	begun := time.Now()
 	limit, err := time.ParseDuration(os.Getenv("SOAK_TIME"))
 	if err != nil {
-		limit = time.Hour
+		limit = 12 * time.Hour
 	}
 	over := func() bool { return time.Since(begun) > limit }
 	steps, took := k.whole()

@@ -252,7 +252,8 @@ func fabricAct(ts *testscript.TestScript, neg bool, args []string) {
 // environment. `azure close` closes every door of the server and the vault, and
 // `azure closed` wants them, and all around them, to be as they were then; `azure
 // open` opens them for good. `azure lend` opens the vault as another machine does,
-// and `azure leave` did so three hours ago, for one: $LEASE is the lease's id.
+// and `azure leave` did so three hours ago, for one: $LEASE is the lease's id, or,
+// after `azure left`, the first that leases list has just shown.
 func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 	ctx := context.Background()
 	c, cfg := clientsOf(ts)
@@ -285,6 +286,9 @@ func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs("closed.json"), []byte(settings(ts, cfg)), 0o600))
 	case "open":
 		openDoors(ts, c, cfg)
+	case "left":
+		id, _, _ := strings.Cut(ts.ReadFile("stdout")[strings.Index(ts.ReadFile("stdout"), "\n")+1:], " ")
+		ts.Setenv("LEASE", id)
 	case "leave":
 		ts.Setenv("LEASE", lend(ts, c, cfg, time.Now().Add(-3*time.Hour)))
 	case "lend":

@@ -111,6 +111,7 @@ type Leases struct {
 	mu      sync.Mutex
 	journal *journal // nil until the first lease
 	held    []*Held
+	closed  []string // ids that Recover closed
 }
 
 // New makes a run's leases. It touches nothing yet.

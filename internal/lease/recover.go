@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -50,12 +52,25 @@ func (l *Leases) recoverOne(ctx context.Context, j *journal, rec record) error {
 	if err != nil {
 		return &UnprovedError{rec.Lease, err}
 	}
-	return l.finish(ctx, r, rec, l.quiet(rec), func(rec *record, e event) error {
+	err = l.finish(ctx, r, rec, l.quiet(rec), func(rec *record, e event) error {
 		return l.step("journal "+string(e), func() error {
 			rec.Event, rec.At = e, l.o.Now().UTC()
 			return j.append(*rec)
 		})
 	})
+	if err == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.closed = append(l.closed, rec.ID)
+	}
+	return err
+}
+
+// Recovered reports whether Recover has closed the lease with an id.
+func (l *Leases) Recovered(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Contains(l.closed, strings.ToLower(id))
 }
 
 // quiet is how long a dead process's last request may still take to arrive. A

@@ -91,7 +91,7 @@ func (r *runner) apply(ctx context.Context, f Finding) error {
 		return do()
 	}
 	change := lease.Change{What: "step " + f.Step, Resource: c.resourceOf(f.Step), Detail: strings.Join(append([]string{f.Reason}, f.Items...), " ")}
-	return audited(c.doors(), change, do)
+	return c.doors().Audited(change, do)
 }
 
 func last(written string) EventKind {

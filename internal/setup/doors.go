@@ -88,10 +88,6 @@ func (d *Doors) Close(ctx context.Context) error {
 	return errors.Join(d.Leases.Close(ctx), d.audit.Close())
 }
 
-// Audit notes a change in the audit log. It is called before the change and
-// after it.
-func (d *Doors) Audit(c lease.Change) error { return d.audit.Write(c) }
-
 // resources are where leases may be. A vault that isn't ours to see has none of
 // ours.
 func (d *Doors) resources(ctx context.Context) ([]string, error) {

@@ -63,13 +63,14 @@ func (c *Clients) lock(ctx context.Context, f *Facts) error {
 // clip keeps a name within what a session's name may have.
 func clip(s string, n int) string { return s[:min(len(s), n)] }
 
-// audited writes a change to the audit log before and after it is made.
-func audited(d *Doors, change lease.Change, do func() error) error {
+// Audited writes a change to the audit log before and after it is made. Without
+// Doors there is no log.
+func (d *Doors) Audited(change lease.Change, do func() error) error {
 	if d == nil {
 		return do()
 	}
 	change.Outcome = lease.Begun
-	if err := d.Audit(change); err != nil {
+	if err := d.audit.Write(change); err != nil {
 		return err
 	}
 	err := do()
@@ -77,7 +78,7 @@ func audited(d *Doors, change lease.Change, do func() error) error {
 	if err != nil {
 		change.Outcome = lease.Failed
 	}
-	if auditErr := d.Audit(change); auditErr != nil && err == nil {
+	if auditErr := d.audit.Write(change); auditErr != nil && err == nil {
 		return fmt.Errorf("done, but not noted: %w", auditErr)
 	}
 	return err
