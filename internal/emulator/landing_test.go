@@ -273,6 +273,20 @@ func compressed(t *testing.T, codec compress.Compression, ids ...int64) []byte {
 	return out.Bytes()
 }
 
+// TestDelimitedText publishes what a person can type.
+func TestDelimitedText(t *testing.T) {
+	dir := clusterDir(t)
+	w := own(t, emulator.Options{Dir: dir})
+	id := w.mirror(t, "text", openDefinition("dbo"))
+	z := w.zone(id, "t")
+	z.w.put(t, z.path+"/00000000000000000001.csv", []byte("id,name\r\n1,a\r\n2,\"b,c\"\r\n"))
+	z.w.put(t, z.path+"/00000000000000000002.csv", []byte("id,name,__rowMarker__\r\n2,,2\r\n3,three,4\r\n"))
+	z.metadata(t, `{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int64"},{"Name":"name","DataType":"String"}]}}`)
+	w.start(t, id)
+	become(t, w, dir, id, "public/t", "1 a", "3 three")
+	book.Proved("landing.delimited")
+}
+
 // TestFilesByTime: files of any name, in the order of their times.
 func TestFilesByTime(t *testing.T) {
 	dir := clusterDir(t)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"path"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func seeds(t tb) []folder {
 		{[]byte(`{"KeyColumns":["id","id"]}`), first[:len(first)/2], first[len(first)/2:], 3},
 		{[]byte(`[`), []byte("PAR1PAR1"), second, 4},
 		{[]byte(`{"fileDetectionStrategy":"LastUpdateTimeFileDetection","keyColumns":["id"]}`), second, first, 5},
-		{[]byte(`{"fileFormat":"DelimitedText","fileExtension":"csv","keyColumns":["id"]}`), []byte("id,name\r\n1,a\r\n"), []byte("id\n\"1"), 6},
+		{[]byte(csvMetadata), []byte("id,name\n1,a\n2,\"b,\nc\"\n"), []byte("id,name,__rowMarker__\n1,b,4\n2,,2\n"), 6},
 	}
 }
 
@@ -127,8 +128,10 @@ func tryFolder(t *testing.T, c folder) State {
 			t.Fatal(err)
 		}
 	}
-	put(landing.FileName(1), c.first)
-	put(landing.FileName(2), c.second)
+	for _, extension := range []string{".parquet", ".csv"} {
+		put(strings.Replace(landing.FileName(1), ".parquet", extension, 1), c.first)
+		put(strings.Replace(landing.FileName(2), ".parquet", extension, 1), c.second)
+	}
 	put(landing.MetadataFile, c.metadata)
 	put([]string{"_x", "note.txt", "1.parquet", "_ProcessedFiles/" + landing.FileName(1), "sub/" + landing.FileName(1)}[c.extra%5], c.first)
 	r := New(Config{Landing: land, Tables: lake, AppID: "fuzz", CopyOnWrite: c.extra%2 == 0, Check: true, FileBytes: 1000})

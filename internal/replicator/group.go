@@ -112,6 +112,11 @@ func (t *table) bytes(ctx context.Context, in input) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path.Base(in.Name), err)
 	}
+	if t.text != nil {
+		if data, err = t.text.parquet(data); err != nil {
+			return nil, &fault{text: fmt.Sprintf("%s: %v", path.Base(in.Name), err), err: err}
+		}
+	}
 	return data, nil
 }
 

@@ -19,6 +19,7 @@ import (
 // tableMetadata is `_metadata.json` with the parts that we refuse.
 type tableMetadata struct {
 	landing.TableMetadata
+	delimited
 	FileFormat         string `json:"fileFormat"`
 	FileExtension      string `json:"fileExtension"`
 	IsPartitionEnabled any    `json:"isPartitionEnabled"`
@@ -29,6 +30,16 @@ const (
 	byNumber = "SequentialFileName"
 	byTime   = "LastUpdateTimeFileDetection"
 )
+
+func (m *tableMetadata) isText() bool { return strings.EqualFold(m.FileFormat, "DelimitedText") }
+
+// extension is what the names of files end in, with its dot.
+func (m *tableMetadata) extension() string {
+	if m.isText() {
+		return "." + strings.TrimPrefix(m.FileExtension, ".")
+	}
+	return ".parquet"
+}
 
 // metadata reads `_metadata.json` of a folder that holds list, once a version of
 // it; ErrNotExist when there is none.
@@ -60,10 +71,14 @@ func parseMetadata(b []byte) (m tableMetadata, err error) {
 		return m, &fault{text: fmt.Sprintf("%s: %v", landing.MetadataFile, err), err: err}
 	}
 	switch strategy := m.FileDetectionStrategy; {
+	case m.isText() && m.FileExtension == "":
+		err = &fault{text: landing.MetadataFile + ": DelimitedText needs FileExtension"}
+	case m.isText() && m.check() != nil:
+		err = &fault{text: fmt.Sprintf("%s: %v", landing.MetadataFile, m.check())}
 	case strategy != "" && strategy != byNumber && strategy != byTime:
 		err = &fault{text: fmt.Sprintf("%s: fileDetectionStrategy %s is neither %s nor %s", landing.MetadataFile, strategy, byNumber, byTime)}
-	case m.FileFormat != "" && !strings.EqualFold(m.FileFormat, "Parquet") || m.FileExtension != "" && !strings.EqualFold(m.FileExtension, "parquet"):
-		err = &fault{text: fmt.Sprintf("%s: files other than Parquet are not supported", landing.MetadataFile)}
+	case !m.isText() && (m.FileFormat != "" && !strings.EqualFold(m.FileFormat, "Parquet") || m.FileExtension != "" && !strings.EqualFold(m.FileExtension, "parquet")):
+		err = &fault{text: fmt.Sprintf("%s: FileFormat is neither Parquet nor DelimitedText, or FileExtension is not of its format", landing.MetadataFile)}
 	case m.IsPartitionEnabled != nil && fmt.Sprint(m.IsPartitionEnabled) != "false":
 		err = &fault{text: fmt.Sprintf("%s: isPartitionEnabled is not supported", landing.MetadataFile)}
 	}
@@ -73,13 +88,18 @@ func parseMetadata(b []byte) (m tableMetadata, err error) {
 // inbox moves what is applied out of the way and gives the files to apply next,
 // with their numbers.
 func (t *table) inbox(ctx context.Context, list []store.Info, m tableMetadata) (pending []landing.File, err error) {
+	t.text = nil
+	if m.isText() {
+		t.text = &m.delimited
+	}
 	if t.byTime = m.FileDetectionStrategy == byTime; t.byTime {
-		return t.inboxByTime(ctx, list)
+		return t.inboxByTime(ctx, list, m.extension())
 	}
 	for _, i := range list { // 20 digits: by name is by number
-		n, ok := landing.FileNumber(path.Base(i.Name))
+		base, named := strings.CutSuffix(path.Base(i.Name), m.extension())
+		n, ok := landing.FileNumber(base + ".parquet")
 		switch next := t.applied() + 1 + int64(len(pending)); {
-		case !ok || i.Dir:
+		case !named || !ok || i.Dir:
 		case n < t.applied(): // the last one stays: publishers find by it where to go on
 			if err := t.putAway(ctx, i.Name, path.Base(i.Name)); err != nil {
 				return nil, err
@@ -94,11 +114,11 @@ func (t *table) inbox(ctx context.Context, list []store.Info, m tableMetadata) (
 // inboxByTime gives the files of any name in the order of their times, and of
 // their names where those are the same. They get numbers as they are found. The
 // last commit tells which it applied, by name and ETag: a crash may have left them.
-func (t *table) inboxByTime(ctx context.Context, list []store.Info) (pending []landing.File, err error) {
+func (t *table) inboxByTime(ctx context.Context, list []store.Info, extension string) (pending []landing.File, err error) {
 	for _, i := range list {
 		name := path.Base(i.Name)
 		switch {
-		case i.Dir || strings.HasPrefix(name, "_") || !strings.EqualFold(path.Ext(name), ".parquet"):
+		case i.Dir || strings.HasPrefix(name, "_") || !strings.EqualFold(path.Ext(name), extension):
 		case t.progress.Files[name] == i.ETag:
 			err = t.putAway(ctx, i.Name, name)
 			if errors.Is(err, store.ErrExist) { // a name that was used before

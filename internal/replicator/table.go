@@ -27,9 +27,10 @@ type table struct {
 	snap     *delta.Snapshot
 	progress progress // what the newest commit of ours told
 	meta     keptMetadata
-	byTime   bool     // its files are found by their times
-	key      []string // the key columns; nil until a commit names them
-	waiting  int64    // the newest file when nothing could be applied, as a transaction is not complete
+	text     *delimited // of files that are no Parquet
+	byTime   bool       // its files are found by their times
+	key      []string   // the key columns; nil until a commit names them
+	waiting  int64      // the newest file when nothing could be applied, as a transaction is not complete
 
 	shown   atomic.Pointer[view]       // for upkeep, which takes it
 	ready   atomic.Pointer[compaction] // made by upkeep, to be committed
@@ -109,6 +110,9 @@ func (t *table) step(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	meta, told := t.metadata(ctx, list)
+	if told != nil && meta.isText() {
+		return false, told // which files are meant isn't known
+	}
 	pending, err := t.inbox(ctx, list, meta)
 	if err != nil {
 		return false, err
