@@ -313,3 +313,38 @@ func FuzzFileNumber(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMeta gives any footer to the parser: what it takes, it writes as it was.
+func FuzzMeta(f *testing.F) {
+	f.Add("1", "16/B374D848", "3", "true", "16/B374D880", "2024-02-29T12:34:56.789Z", "2")
+	f.Add("", "0/0", "-1", "x", "", "infinity", "9223372036854775808")
+	f.Fuzz(func(t *testing.T, generation, commit, n, complete, end, at, filled string) {
+		m, ok, err := ParseMeta(map[string]string{metaGeneration: generation, metaCommitLSN: commit, metaN: n, metaComplete: complete, metaEndLSN: end, metaCommitTime: at, metaFilled: filled})
+		if !ok || err != nil {
+			return
+		}
+		again, ok, err := ParseMeta(m.Footer())
+		if !ok || err != nil || again.Position != m.Position || again.Generation != m.Generation || again.EndLSN != m.EndLSN || again.Filled != m.Filled || !again.CommitTime.Equal(m.CommitTime) {
+			t.Errorf("%+v is read back as %+v, %v", m, again, err)
+		}
+	})
+}
+
+// FuzzMetadata gives any bytes to the look at _metadata.json, which has to end with
+// findings that have a rule.
+func FuzzMetadata(f *testing.F) {
+	for _, s := range []string{"", "{}", `{"keyColumns":["id"],"isPartitionEnabled":"true"}`, `{"KeyColumns":[null],"fileDetectionStrategy":7}`,
+		`{"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"p","DataType":"Decimal"}]},"FileFormatTypeProperties":{"RowSeparator":"\n","FirstRowAsHeader":1}}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		l := newLinter(nil, func(x Finding) {
+			if x.Severity == "" {
+				t.Errorf("a finding without a rule: %+v", x)
+			}
+		})
+		m := &tableLint{linter: l, dir: "t"}
+		m.readMetadata("t/"+MetadataFile, body)
+		_ = m.meta.extension()
+	})
+}

@@ -114,9 +114,9 @@ func TestRepair(t *testing.T) {
 // Rows are repaired again and again while they change: none of them may end as it
 // was before.
 func TestRepairUnderLoad(t *testing.T) {
-	rounds := 20
+	rounds := 10
 	if testing.Short() {
-		rounds = 10
+		rounds = 4
 	}
 	b := newBench(t, tables...)
 	b.settle()
@@ -136,7 +136,7 @@ func TestRepairUnderLoad(t *testing.T) {
 		b.repair("plain", []string{"id"}, plain...)
 		b.repair("toast", []string{"id"}, toast...)
 		b.repair("moving", []string{"k"}, moving...)
-		if i%5 == 4 { // with requests waiting
+		if i%3 == 2 { // with requests waiting
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
