@@ -68,7 +68,7 @@ fuzz:
 # on small and large tables.
 bench:
 	@scripts/need postgres
-	$(GO) test -run '^$$' -bench . -timeout 2h ./internal/bench ./internal/replicator
+	BENCH_BIG=$${BENCH_BIG:-20000000} $(GO) test -run '^$$' -bench . -timeout 2h ./internal/bench ./internal/replicator
 
 # Server binaries of another PostgreSQL major, into the cache; prints where.
 postgres-14 postgres-16 postgres-17 postgres-18:
