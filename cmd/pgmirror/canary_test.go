@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +29,7 @@ var canaries = map[string]string{
 	"azd":   "cAnArY-azd-9",
 	"old":   "cAnArY-old-6",
 	"given": "cAnArY-given-'\"$5",
+	"lost":  "cAnArY-lost-5", // where no password belongs
 }
 
 // TestNoSecretIsSeen sets a mirror up, breaks and mends it, by every kind of
@@ -61,7 +64,47 @@ func TestNoSecretIsSeen(t *testing.T) {
 	w.fault(emulator.Fault{Service: "fabric", Method: "POST", Path: "/v1/connections", Status: 400, Code: "InvalidCredentialDetails", Message: "refused: " + canaries["old"]})
 	w.disconnect()
 	w.run(1, "apply", "--yes", "--set", "role.secret=wrong")
+	w.fault()
+	w.elsewhere()
 	w.search(t)
+}
+
+// elsewhere enters the passwords by the other ways there are: the environment, a
+// reference, a file and a flag that take none.
+func (w *canaryWorld) elsewhere() {
+	w.run(1, "plan", "--set", "admin.password="+canaries["lost"])
+	w.run(1, "plan", "--set", "tokens.fabric="+canaries["lost"])
+	bad := filepath.Join(w.dir, "bad.yaml")
+	for _, text := range []string{"admin: {password: %s}\n", "name: [%s\n", "admin:\n  user: {x: %s}\n", "server: {port: %s}\n", "role: {password: %s, secret: 1}\n"} {
+		if err := os.WriteFile(bad, []byte("name: dev\n"+fmt.Sprintf(text, canaries["lost"])), 0o600); err != nil {
+			w.t.Fatal(err)
+		}
+		w.run(1, "plan", "-c", bad)
+		w.run(8, "init", "-c", bad)
+	}
+	w.run(0, "init", "-c", filepath.Join(w.dir, "new.yaml"))
+	w.run(8, "doctor")
+	vault := w.value("KEYVAULT_URL")
+	w.env = append(w.env, "KEYVAULT_URL=", "VAULT_TOKEN=", "POSTGRES_ADMIN_PASSWORD="+canaries["admin"], "POSTGRES_MIRROR_CONNECTION_PASSWORD="+canaries["old"])
+	w.run(0, "apply", "--yes", "--json", "--set", "role.name=other")
+	w.run(0, "plan", "--sql")
+	w.env = append(w.env, "POSTGRES_ADMIN_PASSWORD="+canaries["lost"])
+	w.run(8, "plan")
+	w.env = append(w.env, "VAULT_TOKEN="+w.value("VAULT_TOKEN"), "POSTGRES_ADMIN_PASSWORD=@Microsoft.KeyVault(SecretUri="+vault+"/secrets/wrong)")
+	w.run(8, "plan", "--json")
+	w.run(1, "plan", "--set", "server.host=@Microsoft.KeyVault(SecretUri="+vault+"/secrets/wrong)")
+	w.env = append(w.env, "POSTGRES_URL=postgres://pgadmin:"+canaries["lost"]+"@localhost:no/postgres")
+	w.run(1, "plan")
+}
+
+// value is the first that a variable had: the emulator's own.
+func (w *canaryWorld) value(name string) string {
+	for _, kv := range w.env {
+		if value, ok := strings.CutPrefix(kv, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 type canaryWorld struct {
@@ -217,12 +260,16 @@ func (w *canaryWorld) search(t *testing.T) {
 	if !bytes.Contains(places["emulator/pg/postgres.log"], []byte(`CREATE ROLE "fabric_user"`)) {
 		t.Error("the server's log has no statements: nothing is proved")
 	}
+	secrets := maps.Clone(canaries)
+	for _, name := range []string{"FABRIC_TOKEN", "ARM_TOKEN", "VAULT_TOKEN", "STORAGE_TOKEN", "IDENTITY_HEADER"} {
+		secrets[name] = w.value(name)
+	}
 	for place, text := range places {
-		for who, canary := range canaries {
+		for who, canary := range secrets {
 			quoted, _ := json.Marshal(canary)
 			for _, form := range []string{canary, strings.Trim(string(quoted), `"`), strings.ReplaceAll(canary, "'", "''")} {
 				if i := bytes.Index(text, []byte(form)); i >= 0 {
-					t.Errorf("the %s password is in %s: …%s…", who, place, text[max(0, i-80):min(len(text), i+60)])
+					t.Errorf("%s is in %s: …%s…", who, place, text[max(0, i-80):min(len(text), i+60)])
 				}
 			}
 		}
