@@ -84,12 +84,45 @@ func (v *Vault) Recover(ctx context.Context, name string) error {
 	return fmt.Errorf("recover secret %s: still can't be read", name)
 }
 
+// madeTag marks the versions that MakeSecret wrote.
+const madeTag = "pgmirror"
+
+// MakeSecret is SetSecret for a secret that wasn't there: it is marked as ours.
+func (v *Vault) MakeSecret(ctx context.Context, name, value string) error {
+	return v.set(ctx, name, value, map[string]*string{madeTag: ptr("made")})
+}
+
+// Made reports whether a secret is there, and whether MakeSecret wrote it.
+func (v *Vault) Made(ctx context.Context, name string) (exists, made bool, err error) {
+	r, err := v.secrets.GetSecret(ctx, name, "", nil)
+	if IsNotFound(err) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, fmt.Errorf("read secret %s: %w", name, err)
+	}
+	return true, r.Tags[madeTag] != nil, nil
+}
+
+// Delete deletes a secret; the vault keeps it for some time. One that isn't there
+// is no error.
+func (v *Vault) Delete(ctx context.Context, name string) error {
+	if _, err := v.secrets.DeleteSecret(ctx, name, nil); err != nil && !IsNotFound(err) {
+		return fmt.Errorf("delete secret %s: %w", name, err)
+	}
+	return nil
+}
+
 // SetSecret writes a new version. A name that is just being recovered or deleted
 // is refused for some seconds; that is waited for.
 func (v *Vault) SetSecret(ctx context.Context, name, value string) error {
+	return v.set(ctx, name, value, nil)
+}
+
+func (v *Vault) set(ctx context.Context, name, value string, tags map[string]*string) error {
 	var err error
 	for range v.patient.Tries {
-		_, err = v.secrets.SetSecret(ctx, name, azsecrets.SetSecretParameters{Value: &value, ContentType: ptr("text/plain")}, nil)
+		_, err = v.secrets.SetSecret(ctx, name, azsecrets.SetSecretParameters{Value: &value, ContentType: ptr("text/plain"), Tags: tags}, nil)
 		if c := inner(err); c != "ObjectIsBeingRecovered" && c != "ObjectIsBeingDeleted" {
 			break
 		}

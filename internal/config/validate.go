@@ -17,10 +17,12 @@ const (
 	ReplicaIdentity = "replica-identity" // a table's replica identity changes
 	ResetPassword   = "reset-password"   // the role gets a new password
 	Reseed          = "reseed"           // everything is copied again
+	DropMirror      = "drop-mirror"      // destroy deletes the mirrored database, and its copy in OneLake
+	DropSlot        = "drop-slot"        // destroy drops the slot and the publications of open mode
 )
 
 // Consents are all names that allow accepts.
-var Consents = []string{Restart, OpenVault, OpenServer, ChangeOwner, ReplicaIdentity, ResetPassword, Reseed}
+var Consents = []string{Restart, OpenVault, OpenServer, ChangeOwner, ReplicaIdentity, ResetPassword, Reseed, DropMirror, DropSlot}
 
 // Problem is one reason to refuse a configuration.
 type Problem struct {

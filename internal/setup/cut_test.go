@@ -20,7 +20,7 @@ func TestCut(t *testing.T) {
 			cfg := func(w *world) *config.Config { return w.config(t, file) }
 			mustApply(t, cfg(whole))
 
-			cuts := w.cutEverywhere(t, cfg(w))
+			cuts := cutEverywhere(t, func(r *run) error { return r.apply(t, cfg(w)) })
 			t.Logf("%d cuts", cuts)
 			clean(t, plan(t, cfg(w)))
 			if again := mustApply(t, cfg(w)); len(again) != 0 {
@@ -33,15 +33,15 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// cutEverywhere applies until the end, each run being cut at the first write that
+// cutEverywhere works until the end, each run being cut at the first write that
 // is new: before its effect, then after it. What is rolled back is passed by in
 // the next run, so that every statement of a transaction is cut at, too.
-func (w *world) cutEverywhere(t *testing.T, cfg *config.Config) (cuts int) {
+func cutEverywhere(t *testing.T, work func(*run) error) (cuts int) {
 	t.Helper()
 	for at := 1; ; {
 		for _, late := range []bool{false, true} {
 			r := &run{at: at, late: late}
-			err := r.apply(t, cfg)
+			err := work(r)
 			if len(r.writes) < at { // nothing left to cut
 				if err != nil {
 					t.Fatalf("after %d cuts: %v", cuts, err)

@@ -31,6 +31,9 @@ type Facts struct {
 	adminPassword secret
 	rolePassword  secret
 	recovering    bool                       // the role's password is in a deleted secret: it will be had back
+	serverGone    bool                       // destroy found it so
+	roleStays     bool                       // destroy found another database that needs it
+	usedBy        string                     // a mirror that isn't taken down, and keeps what it stands on
 	parameters    map[string]azure.Parameter // as last listed; nil: to be listed anew
 	pending       map[string]bool            // steps that have something to do
 	waiting       map[string]bool            // steps that are left for later

@@ -10,6 +10,7 @@ const (
 	Create  Action = "create"  //
 	Update  Action = "update"  //
 	Restart Action = "restart" // update, and the server goes away for a minute
+	Delete  Action = "delete"  // of destroy only
 	Wait    Action = "wait"    // nothing to write: the world has to catch up, or an earlier step comes first
 	Blocked Action = "blocked" // a person has to act; see Code and Hint
 	Await   Action = "await"   // left for a later run: somebody else has to give something first
@@ -96,8 +97,8 @@ func covers(want, now Finding) bool {
 		if want.Action != Create && want.Action != Update && want.Action != Restart {
 			return false
 		}
-	case Restart:
-		if want.Action != Restart {
+	case Restart, Delete:
+		if want.Action != now.Action {
 			return false
 		}
 	default:

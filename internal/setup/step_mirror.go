@@ -86,7 +86,7 @@ func differences(d, want fabric.Definition) []Note {
 func (s mirrorStep) Apply(ctx context.Context, f *Facts) error {
 	want := s.wanted(f)
 	if f.Mirror.ID == "" {
-		_, err := s.Fabric.CreateMirroredDatabase(ctx, s.Config.Workspace, s.Config.MirrorName(), "PostgreSQL database "+s.Config.Server.Database+", mirrored by pgmirror", want)
+		_, err := s.Fabric.CreateMirroredDatabase(ctx, s.Config.Workspace, s.Config.MirrorName(), description(s.Config.Server.Database), want)
 		if fabric.IsConflict(err) { // by our own request, whose answer was lost?
 			if _, made, look := s.findMirror(ctx); look == nil && made {
 				return nil

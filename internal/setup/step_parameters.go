@@ -106,17 +106,23 @@ func (s parametersStep) changes(now map[string]azure.Parameter) []azure.Paramete
 // union is the databases that the server shall mirror: all of the configuration
 // beside those that it mirrors already, so that one restart makes room for all.
 func (c *Clients) union(now map[string]azure.Parameter) []string {
-	var out []string
-	for name := range strings.SplitSeq(now[mirrorDatabases].Value, ",") {
-		if name = strings.TrimSpace(name); name != "" {
-			out = append(out, name)
-		}
-	}
+	out := listed(now)
 	if c.Config.Mode != config.Native {
 		return out
 	}
 	for _, name := range c.Config.Databases {
 		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// listed are the databases that the server mirrors.
+func listed(now map[string]azure.Parameter) []string {
+	var out []string
+	for name := range strings.SplitSeq(now[mirrorDatabases].Value, ",") {
+		if name = strings.TrimSpace(name); name != "" {
 			out = append(out, name)
 		}
 	}

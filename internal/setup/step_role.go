@@ -107,7 +107,7 @@ func (s roleStep) statements(ctx context.Context, f *Facts, password admin.Passw
 	case err != nil:
 		return nil, err
 	case !exists:
-		return []admin.Statement{admin.CreateRole(want, password)}, nil
+		return []admin.Statement{admin.CreateRole(want, password), admin.MarkRole(want.Name)}, nil
 	case len(missing) > 0:
 		return []admin.Statement{admin.AddAttributes(want.Name, missing)}, nil
 	}

@@ -87,7 +87,7 @@ func (s roleSecretStep) Apply(ctx context.Context, _ *Facts) error {
 	if deleted, err := s.Vault.Deleted(ctx, name); err == nil && deleted {
 		return s.Vault.Recover(ctx, name)
 	}
-	return s.Vault.SetSecret(ctx, name, newPassword())
+	return s.Vault.MakeSecret(ctx, name, newPassword())
 }
 
 // newPassword has 200 random bits, and a character of every class that a policy

@@ -197,6 +197,11 @@ func isWrite(q *http.Request) bool {
 // plan looks once.
 func plan(t *testing.T, cfg *config.Config, how ...func(*setup.Facts)) []setup.Finding {
 	t.Helper()
+	return planOf(t, cfg, setup.Steps, how...)
+}
+
+func planOf(t *testing.T, cfg *config.Config, stepsOf func(*setup.Clients) []setup.Step, how ...func(*setup.Facts)) []setup.Finding {
+	t.Helper()
 	c, err := setup.NewClients(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +211,7 @@ func plan(t *testing.T, cfg *config.Config, how ...func(*setup.Facts)) []setup.F
 	for _, h := range how {
 		h(&facts)
 	}
-	found, err := setup.Plan(t.Context(), setup.Steps(c), &facts)
+	found, err := setup.Plan(t.Context(), stepsOf(c), &facts)
 	if err != nil {
 		t.Fatal(err)
 	}
