@@ -94,7 +94,7 @@ func (o applyOptions) do(ctx context.Context, s streams, all planned, file *setu
 	if err != nil {
 		return err
 	}
-	if err := o.agree(ctx, s, all, file); err != nil {
+	if err := o.agree(ctx, s, all, file, command); err != nil {
 		return err
 	}
 	if setup.Pending(all.findings()) {
@@ -141,10 +141,10 @@ func (o applyOptions) open(ctx context.Context, s streams, all planned, file *se
 const maxDoors = 6
 
 // agree shows the plans and gets a yes to them: from a person, a flag or a file.
-func (o applyOptions) agree(ctx context.Context, s streams, all planned, file *setup.SavedPlans) error {
+func (o applyOptions) agree(ctx context.Context, s streams, all planned, file *setup.SavedPlans, command string) error {
 	if !o.json {
 		for _, ses := range all {
-			writePlan(s.Err, ses.cfg, ses.plan)
+			writePlan(s.Err, command, ses.cfg, ses.plan)
 		}
 	}
 	if file != nil {
@@ -268,7 +268,7 @@ func (v *applyView) run(ctx context.Context, ses *session) error {
 		return nil
 	}
 	if v.done == 0 {
-		v.s.say("Nothing was written: %s is as wanted.", v.cfg.MirrorName())
+		v.s.say("Nothing was written: %s is %s.", v.cfg.MirrorName(), asWanted[v.command])
 		return nil
 	}
 	v.s.say("%s is %s: %s in %s.", v.cfg.MirrorName(), outcomes[v.command], plural(v.done, "change"), seconds(time.Since(v.begun)))
@@ -276,7 +276,10 @@ func (v *applyView) run(ctx context.Context, ses *session) error {
 }
 
 // outcomes are what a command has made of a mirror.
-var outcomes = map[string]string{"apply": "set up", "rotate": "rotated, and proved"}
+var outcomes = map[string]string{"apply": "set up", "rotate": "rotated, and proved", "destroy": "taken down"}
+
+// asWanted is what a mirror is of which a command has nothing to make.
+var asWanted = map[string]string{"apply": "as wanted", "rotate": "as wanted", "destroy": "taken down, but for what stays"}
 
 func (v *applyView) event(e setup.Event) {
 	switch e.Kind {

@@ -74,16 +74,16 @@ func runPlan(ctx context.Context, o planOptions, s streams) error {
 		}
 		return nil
 	}
-	return showPlan(o, s, all)
+	return showPlan(o, s, all, "plan")
 }
 
 // showPlan writes the plan, and tells by its error what a plan is for: blocked,
 // changes pending (when asked), or neither.
-func showPlan(o planOptions, s streams, all planned) error {
+func showPlan(o planOptions, s streams, all planned, command string) error {
 	for _, ses := range all {
 		if !o.json {
-			writePlan(s.Out, ses.cfg, ses.plan)
-		} else if err := writePlanJSON(s.Out, ses.cfg, ses.plan); err != nil {
+			writePlan(s.Out, command, ses.cfg, ses.plan)
+		} else if err := writePlanJSON(s.Out, command, ses.cfg, ses.plan); err != nil {
 			return err
 		}
 	}

@@ -69,22 +69,23 @@ func runRotate(ctx context.Context, o rotateOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	all, err := planAll(ctx, s, cfg, looking{patience: o.apply.patience, rotation: rotation})
+	all, err := planAll(ctx, s, cfg, looking{patience: o.apply.patience, steps: func(c *setup.Clients) []setup.Step { return setup.RotateSteps(c, rotation) }})
 	if err != nil {
-		return again(err)
+		return insteadOfApply("rotate", err)
 	}
 	defer all.close(ctx)
-	return again(o.apply.do(ctx, s, all, nil, "rotate"))
+	return insteadOfApply("rotate", o.apply.do(ctx, s, all, nil, "rotate"))
 }
 
-// again makes the next thing to type a rotation where it would be an apply.
-func again(err error) error {
+// insteadOfApply makes the next thing to type a rotation, or whatever command it
+// is, where it would be an apply.
+func insteadOfApply(command string, err error) error {
 	f, ok := errors.AsType[*failure](err)
 	if !ok || f.Code == "RoleMissing" {
 		return err
 	}
 	next := *f
-	next.Next = strings.Replace(f.Next, "pgmirror apply", "pgmirror rotate", 1)
+	next.Next = strings.Replace(f.Next, "pgmirror apply", "pgmirror "+command, 1)
 	return &next
 }
 

@@ -19,7 +19,6 @@ var ownCodes = map[string]setup.Explanation{
 	"CodeUnknown":       {Sentence: "There is no such code.", Remedy: "List them all.", Next: "pgmirror explain"},
 	"Failed":            {Sentence: "Something went wrong that has no code of its own.", Remedy: "The message says what was being done. doctor looks at everything around it.", Next: "pgmirror doctor"},
 	"Interrupted":       {Sentence: "It was asked to stop, and did after cleaning up.", Remedy: "Run it again: every command goes on where the world stands."},
-	"NotBuilt":          {Sentence: "This command isn't built yet.", Remedy: "The list of commands shows those that are.", Next: "pgmirror --help"},
 	"Declined":          {Sentence: "You were asked, and didn't say yes; nothing was written.", Remedy: "Run it again when you are ready."},
 	"NotConfirmed":      {Sentence: "Nobody can be asked, and no yes was given beforehand; nothing was written.", Remedy: "Look at the plan, then apply with --yes or a plan file.", Next: "pgmirror plan"},
 	"CleanupIncomplete": {Sentence: "Something that was opened for a short time may still be open.", Remedy: "Close it; this outranks whatever else went wrong.", Next: "pgmirror leases close"},

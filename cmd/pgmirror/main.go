@@ -108,12 +108,11 @@ type commandGroup struct {
 func commandGroups() []commandGroup {
 	return []commandGroup{
 		{"mirror", "Mirror a database:", []func(streams) *cobra.Command{
-			newInitCmd, newPlanCmd, newApplyCmd, newConnectionCmd, newDoctorCmd, newRunCmd, newStatusCmd, newTablesCmd, newVerifyCmd, newRotateCmd, newLeasesCmd, newExplainCmd,
+			newInitCmd, newPlanCmd, newApplyCmd, newConnectionCmd, newDoctorCmd, newRunCmd, newStatusCmd, newTablesCmd, newVerifyCmd, newRotateCmd, newLeasesCmd, newDestroyCmd, newExplainCmd,
 		}},
 		{"see", "On this machine:", []func(streams) *cobra.Command{
 			newDemoCmd, newEmulatorCmd, newReplicateCmd, newLintCmd, newVersionCmd,
 		}},
-		{"later", "Not built yet:", unbuiltCmds()},
 	}
 }
 

@@ -31,7 +31,7 @@ type looking struct {
 	ifReady  bool          // what others have to give first is left for later
 	patience time.Duration // of each step; 0: its own
 
-	rotation *setup.Rotation // its steps instead of those of setting up
+	steps func(*setup.Clients) []setup.Step // instead of those of setting up; nil: those
 }
 
 // openSession looks at everything and changes nothing. Close it.
@@ -46,11 +46,10 @@ func openSession(ctx context.Context, s streams, cfg *config.Config, how ...look
 	if err != nil {
 		return nil, setupFailure(err)
 	}
-	all := setup.Steps(clients)
-	if l.rotation != nil {
-		all = setup.RotateSteps(clients, l.rotation)
+	if l.steps == nil {
+		l.steps = setup.Steps
 	}
-	steps, err := setup.Until(all, l.until)
+	steps, err := setup.Until(l.steps(clients), l.until)
 	if err != nil {
 		return nil, &failure{Exit: exitError, Code: "UsageInvalid", Err: err, Next: "pgmirror plan"}
 	}

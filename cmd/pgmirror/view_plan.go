@@ -101,8 +101,8 @@ func missingConsents(plan []setup.Finding) []string {
 }
 
 // writePlanJSON writes a plan as NDJSON.
-func writePlanJSON(w io.Writer, c *config.Config, plan []setup.Finding) error {
-	lines := []any{newHeader("plan", c)}
+func writePlanJSON(w io.Writer, command string, c *config.Config, plan []setup.Finding) error {
+	lines := []any{newHeader(command, c)}
 	for _, f := range plan {
 		line, err := typed("finding", f)
 		if err != nil {
@@ -123,6 +123,7 @@ var signs = map[setup.Action]string{
 	setup.Create:  "+",
 	setup.Update:  "~",
 	setup.Restart: "!",
+	setup.Delete:  "-",
 	setup.Wait:    "…",
 	setup.Blocked: "x",
 	setup.Await:   ">",
@@ -130,14 +131,18 @@ var signs = map[setup.Action]string{
 
 // writePlan shows a plan to people: what would be done, and what they should
 // know before they say yes.
-func writePlan(w io.Writer, c *config.Config, plan []setup.Finding) {
+func writePlan(w io.Writer, command string, c *config.Config, plan []setup.Finding) {
+	title, wanted := "Plan for", "as wanted"
+	if command == "destroy" {
+		title, wanted = "Plan to take down", "gone or left"
+	}
 	if !setup.Pending(plan) && summarize(plan).Later == 0 {
-		fmt.Fprintf(w, "Plan for %s (%s): nothing to do, all %d steps are as wanted.\n", c.MirrorName(), c.Mode, len(plan))
+		fmt.Fprintf(w, "%s %s (%s): nothing to do, all %d steps are %s.\n", title, c.MirrorName(), c.Mode, len(plan), wanted)
 		writeNotes(w, plan)
 		return
 	}
 	s := summarize(plan)
-	fmt.Fprintf(w, "Plan for %s (%s): %d of %d steps to do.\n\n", c.MirrorName(), c.Mode, s.todo(), len(plan))
+	fmt.Fprintf(w, "%s %s (%s): %d of %d steps to do.\n\n", title, c.MirrorName(), c.Mode, s.todo(), len(plan))
 	width := 0
 	for _, f := range plan {
 		width = max(width, len(f.Step))
@@ -151,14 +156,17 @@ func writePlan(w io.Writer, c *config.Config, plan []setup.Finding) {
 	if s.Later > 0 {
 		fmt.Fprintf(w, "\n%s left for a later run.", plural(s.Later, "step"))
 	}
-	fmt.Fprintf(w, "\n%s, %s; %d waiting for an earlier step, %d blocked; %d as wanted already.\n", plural(s.Changes, "change"), plural(s.Restarts, "restart"),
-		s.Waiting, s.Blocked, len(plan)-s.todo()-s.Later)
+	fmt.Fprintf(w, "\n%s, %s; %d waiting for an earlier step, %d blocked; %d %s already.\n", plural(s.Changes, "change"), plural(s.Restarts, "restart"),
+		s.Waiting, s.Blocked, len(plan)-s.todo()-s.Later, wanted)
 	if len(s.Consents) > 0 {
 		fmt.Fprintf(w, "To apply it you have to consent to: %s\n", strings.Join(s.Consents, ", "))
 	}
 }
 
 func writeFinding(w io.Writer, f setup.Finding, width int) {
+	if f.Action == setup.Delete && len(f.Items) == 1 { // Have says it better
+		f.Items = nil
+	}
 	fmt.Fprintf(w, "  %s %-*s  %s\n", signs[f.Action], width, f.Step, intent(f))
 	indent := strings.Repeat(" ", width+6)
 	for _, line := range fold(f.Items, 100-len(indent)) {

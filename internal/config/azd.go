@@ -94,6 +94,17 @@ func (a *Azd) run(ctx context.Context, args ...string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// Forget are those of the keys that azd has a value for, to be emptied.
+func (c *Config) Forget(keys ...string) map[string]string {
+	out := map[string]string{}
+	for _, key := range keys {
+		if c.azd[key] != "" {
+			out[key] = ""
+		}
+	}
+	return out
+}
+
 // WriteBack are the values that azd doesn't have yet, or has otherwise; none when
 // no azd environment was read.
 func (c *Config) WriteBack(results map[string]string) map[string]string {

@@ -28,11 +28,17 @@ func (s tablesStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return blocked("TableNotFound", strings.Join(missing, ", "), s.psql(f, "\\dt *.*")), nil
 	}
 	found := asWanted(fmt.Sprintf("%d of %d tables", len(f.Picked), len(f.Tables)))
-	if f.Listed && len(f.Picked) == 0 {
+	if f.Listed && len(f.Picked) == 0 && !s.seedWanted() {
 		found = blocked("TableRefused", "none of the listed tables can be mirrored", "pgmirror plan --set mode=open")
 	}
 	found.Notes = notes
 	return found, nil
+}
+
+// seedWanted reports whether the list has the seed table, which will be there.
+func (s tablesStep) seedWanted() bool {
+	wanted, _ := s.Config.Mirror.Wants(s.Config.Mirror.DefaultSchema, s.Config.Seed.Table)
+	return wanted && s.Config.Seed.Create && s.Config.Mode == config.Native
 }
 
 func (tablesStep) Apply(context.Context, *Facts) error { return nil }
@@ -166,8 +172,8 @@ func refusals(v admin.TableVerdict) []Note {
 func (s tablesStep) unmatched(f *Facts) []string {
 	var out []string
 	for _, name := range s.Config.Mirror.Tables {
-		if strings.ContainsAny(name, "*?[") {
-			continue
+		if strings.ContainsAny(name, "*?[") || s.Config.Seed.Create && name == s.Config.Mirror.DefaultSchema+"."+s.Config.Seed.Table {
+			continue // the seed table will be there
 		}
 		found := false
 		for i := range f.Tables {

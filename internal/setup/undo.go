@@ -27,31 +27,31 @@ func UndoSteps(c *Clients, last bool) []Step {
 
 func undoNative(c *Clients, last bool) []Step {
 	return []Step{
-		undoServerStep{c},                 // where it is, and whether it is still there
-		workspaceStep{c},                  // likewise
-		withServer{adminStep{c}},          // the administrator signs in
-		undoMirrorStep{c},                 // one that we didn't make keeps all that it stands on
-		undoConnectionStep{c},             // no mirror uses it any more
-		withServer{undoOwnershipStep{c}},  // tables go back to their recorded owners
-		withServer{undoSeedStep{c}},       // before its owner goes
-		withServer{undoRoleStep{c, last}}, // its rights here, and itself when no other database needs it
-		withServer{undoEnableStep{c}},     // the database out of the list, the switch with the last one
-		undoRoleSecretStep{c},             // when no role has that password any more
-		leftStep{c, nativeLeft(c)},        // what stays
+		undoServerStep{c},                      // where it is, and whether it is still there
+		workspaceStep{c},                       // likewise
+		withServer{c, adminStep{c}},            // the administrator signs in
+		undoMirrorStep{c},                      // one that we didn't make keeps all that it stands on
+		undoConnectionStep{c},                  // no mirror uses it any more
+		withServer{c, undoOwnershipStep{c}},    // tables go back to their recorded owners
+		withServer{c, undoSeedStep{c}},         // before its owner goes
+		withServer{c, undoRoleStep{c, last}},   // its rights here, and itself when no other database needs it
+		withServer{c, undoEnableStep{c, last}}, // the database out of the list, the switch with the last one
+		undoRoleSecretStep{c},                  // when no role has that password any more
+		leftStep{c, nativeLeft(c)},             // what stays
 	}
 }
 
 func undoOpen(c *Clients, last bool) []Step {
 	return []Step{
-		undoServerStep{c},                   // where it is, and whether it is still there
-		workspaceStep{c},                    // likewise
-		withServer{adminStep{c}},            // the administrator signs in
-		withServer{undoSlotStep{c}},         // run has to have ended; and a slot without a reader keeps WAL for ever
-		undoMirrorStep{c},                   // with its landing zone
-		withServer{undoPublicationsStep{c}}, // nobody else's
-		withServer{undoRoleStep{c, last}},   // its rights here, and itself when no other database needs it
-		undoRoleSecretStep{c},               // when no role has that password any more
-		leftStep{c, openLeft},               // what stays
+		undoServerStep{c},                      // where it is, and whether it is still there
+		workspaceStep{c},                       // likewise
+		withServer{c, adminStep{c}},            // the administrator signs in
+		withServer{c, undoSlotStep{c}},         // run has to have ended; and a slot without a reader keeps WAL for ever
+		undoMirrorStep{c},                      // with its landing zone
+		withServer{c, undoPublicationsStep{c}}, // nobody else's
+		withServer{c, undoRoleStep{c, last}},   // its rights here, and itself when no other database needs it
+		undoRoleSecretStep{c},                  // when no role has that password any more
+		leftStep{c, openLeft},                  // what stays
 	}
 }
 
@@ -62,7 +62,7 @@ type undoServerStep struct{ *Clients }
 func (undoServerStep) Name() string { return "server" }
 
 func (s undoServerStep) Check(ctx context.Context, f *Facts) (Finding, error) {
-	found, err := serverStep{s.Clients}.Check(ctx, f)
+	found, err := serverStep(s).Check(ctx, f)
 	f.serverGone = found.Code == "ServerNotFound"
 	switch found.Code {
 	case "ServerNotFound":
@@ -76,17 +76,24 @@ func (s undoServerStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 func (undoServerStep) Apply(context.Context, *Facts) error { return nil }
 
 // withServer is a step that has nothing to do when the server is gone.
-type withServer struct{ Step }
+type withServer struct {
+	*Clients
+	step Step
+}
+
+func (s withServer) Name() string { return s.step.Name() }
 
 func (s withServer) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if f.serverGone {
 		return asWanted("went with the server"), nil
 	}
-	return s.Step.Check(ctx, f)
+	return s.step.Check(ctx, f)
 }
 
+func (s withServer) Apply(ctx context.Context, f *Facts) error { return s.step.Apply(ctx, f) }
+
 // Patience is the step's own.
-func (s withServer) Patience() time.Duration { return patience(s.Step) }
+func (s withServer) Patience() time.Duration { return patience(s.step) }
 
 // gone is the finding of something that isn't there, or not any more.
 func gone(what string) Finding { return asWanted("no " + what) }

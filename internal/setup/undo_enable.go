@@ -11,7 +11,10 @@ import (
 
 // undoEnableStep takes the database out of those that the server mirrors, and
 // turns mirroring off with the last one.
-type undoEnableStep struct{ *Clients }
+type undoEnableStep struct {
+	*Clients
+	last bool
+}
 
 func (undoEnableStep) Name() string { return "enable" }
 
@@ -26,7 +29,8 @@ func (s undoEnableStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
-	todo := s.todo(now)
+	rest := slices.DeleteFunc(listed(now), func(d string) bool { return d == s.Config.Server.Database })
+	todo := s.todo(now, rest)
 	switch {
 	case len(todo) == 0:
 		return asWanted("the server doesn't mirror " + s.Config.Server.Database), nil
@@ -36,7 +40,7 @@ func (s undoEnableStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return kept(mirrorEnabled, "role "+s.Config.Role.Name+" stays"), nil
 	}
 	var have, want []string
-	for _, p := range todo {
+	for _, p := range s.todo(now, s.others(rest, s.last)) { // without those that go before
 		have, want = append(have, p.Name+"="+now[p.Name].Value), append(want, p.Name+"="+p.Value)
 	}
 	return Finding{Action: Delete, Reason: "MirroringOn", Have: strings.Join(have, " "), Want: strings.Join(want, " "), Items: []string{s.Config.Server.Database},
@@ -48,8 +52,7 @@ func (s undoEnableStep) lists(now map[string]azure.Parameter) bool {
 }
 
 // todo turns the switch off first: the server takes no empty list while it is on.
-func (s undoEnableStep) todo(now map[string]azure.Parameter) []azure.Parameter {
-	rest := slices.DeleteFunc(listed(now), func(d string) bool { return d == s.Config.Server.Database })
+func (s undoEnableStep) todo(now map[string]azure.Parameter, rest []string) []azure.Parameter {
 	var out []azure.Parameter
 	if len(rest) == 0 && now[mirrorEnabled].Value == "on" {
 		out = append(out, azure.Parameter{Name: mirrorEnabled, Value: "off"})
@@ -65,7 +68,8 @@ func (s undoEnableStep) Apply(ctx context.Context, _ *Facts) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range s.todo(now) {
+	rest := slices.DeleteFunc(listed(now), func(d string) bool { return d == s.Config.Server.Database })
+	for _, p := range s.todo(now, rest) {
 		if err := s.Server.SetParameter(ctx, p.Name, p.Value); err != nil {
 			return err
 		}

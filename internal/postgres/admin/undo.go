@@ -156,17 +156,49 @@ func (s *Session) Grantors(ctx context.Context, role string) ([]string, error) {
 // again in the same transaction. It takes only what the session itself may, so
 // that the session acts for everybody who gave something.
 func (s *Session) TakeRights(ctx context.Context, role string) ([]Statement, error) {
-	grantors, err := s.Grantors(ctx, role)
+	roles, err := s.Grantors(ctx, role)
 	if err != nil {
 		return nil, err
 	}
-	return s.as(ctx, []Statement{
+	elsewhere, owners, err := s.onOtherDatabases(ctx, role)
+	if err != nil {
+		return nil, err
+	}
+	return s.as(ctx, append([]Statement{
 		{"look that " + role + " owns nothing", `DO $$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
 			LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o'
 			AND (b.datname = current_database() OR d.dbid = 0) AND r.rolname = ` + literal(role) + `)
 			THEN RAISE EXCEPTION 'the role owns something' USING ERRCODE = 'dependent_objects_still_exist'; END IF; END $$`},
 		{"take the rights of " + role, "DROP OWNED BY " + ident(role)},
-	}, append(grantors, role)...)
+	}, elsewhere...), append(append(roles, owners...), role)...)
+}
+
+// onOtherDatabases gives a role the rights on other databases that DROP OWNED
+// takes along, and says whose rights that needs.
+func (s *Session) onOtherDatabases(ctx context.Context, role string) (give []Statement, owners []string, err error) {
+	rows, err := s.conn.Query(ctx, `SELECT b.datname::text, pg_catalog.pg_get_userbyid(b.datdba)::text, a.privilege_type FROM pg_catalog.pg_database b,
+		pg_catalog.aclexplode(b.datacl) a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee WHERE r.rolname = $1 AND b.datname <> current_database() ORDER BY 1, 3`, role)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the rights on other databases: %w", err)
+	}
+	type right struct{ database, owner, what string }
+	var all []right
+	var r right
+	_, err = pgx.ForEachRow(rows, []any{&r.database, &r.owner, &r.what}, func() error { all = append(all, r); return nil })
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the rights on other databases: %w", err)
+	}
+	for _, r := range all {
+		can, err := s.CanAct(ctx, r.owner)
+		if err != nil {
+			return nil, nil, err
+		}
+		if can { // else DROP OWNED couldn't take it either
+			give = append(give, Statement{"keep " + r.what + " on database " + r.database, "GRANT " + r.what + " ON DATABASE " + ident(r.database) + " TO " + ident(role)})
+			owners = append(owners, r.owner)
+		}
+	}
+	return give, owners, nil
 }
 
 // DropRole drops a role.
