@@ -32,6 +32,7 @@ type changes struct {
 	mustFile bool
 	ignored  int64 // updates and deletes of a table without a key
 
+	lacking  []uint32         // the transactions of rows that lack values, by their numbers in Begin
 	seen     landing.LSN      // behind all that was read from the table for it
 	position landing.Position // what the file will say, once it is taken
 }
@@ -45,7 +46,7 @@ func newChanges(t *table) *changes {
 func (c *changes) again() *changes {
 	c.rows.Truncate(0)
 	c.index.reset()
-	*c = changes{t: c.t, shape: c.shape, rows: c.rows, dead: c.dead[:0], index: c.index, key: c.key, oldKey: c.oldKey}
+	*c = changes{t: c.t, shape: c.shape, rows: c.rows, dead: c.dead[:0], index: c.index, key: c.key, oldKey: c.oldKey, lacking: c.lacking[:0]}
 	return c
 }
 
@@ -54,12 +55,12 @@ func (c *changes) capacity() int {
 	return c.rows.Capacity() + cap(c.dead) + 8*cap(c.index.slots)
 }
 
-// apply takes one Insert, Update or Delete.
+// apply takes one Insert, Update or Delete of transaction xid.
 //
 // A table without a key takes inserts alone, without a marker. They can't double:
 // a file and the position that it reaches become durable in one act. What else
 // happens to its rows is counted; only building it anew makes it good.
-func (c *changes) apply(m *pgoutput.Message) error {
+func (c *changes) apply(m *pgoutput.Message, xid uint32) error {
 	p := c.part(m.RelationID)
 	if p == nil {
 		return fmt.Errorf("relation %d is no part of it", m.RelationID)
@@ -79,7 +80,7 @@ func (c *changes) apply(m *pgoutput.Message) error {
 	case pgoutput.Insert:
 		return c.insert(p.dec, m.New)
 	case pgoutput.Update:
-		return c.update(p, m.New, old)
+		return c.update(p, m.New, old, xid)
 	case pgoutput.Delete:
 		return c.delete(old)
 	}
@@ -112,7 +113,7 @@ func (c *changes) insert(dec *postgres.Decoder, t pgoutput.Tuple) error {
 // that key is deleted as well. Values that were not sent come from the row as it
 // was: from the old tuple if that has them, else from an earlier change that is
 // still here; what is left is read from the table before the file is written.
-func (c *changes) update(p *part, t pgoutput.Tuple, old *batch.Batch) error {
+func (c *changes) update(p *part, t pgoutput.Tuple, old *batch.Batch, xid uint32) error {
 	if err := p.dec.AppendTuple(c.rows, t); err != nil {
 		return err
 	}
@@ -133,6 +134,9 @@ func (c *changes) update(p *part, t pgoutput.Tuple, old *batch.Batch) error {
 		c.fill(r, old, 0)
 	} else if i, ok := c.index.find(was, c); ok && c.rows.Marker[i] == batch.Upsert {
 		c.fill(r, c.rows, i)
+	}
+	if n := len(c.lacking); (n == 0 || c.lacking[n-1] != xid) && c.rows.HasUnchanged(r) {
+		c.lacking = append(c.lacking, xid)
 	}
 	c.put(batch.Upsert)
 	if moved {

@@ -13,7 +13,7 @@ import (
 
 // finish is the rows of the file: one a key, and with every value. Rows that
 // needed values from the table come last; filled is how many.
-func (c *changes) finish(ctx context.Context, xid uint32) (b *batch.Batch, filled int64, err error) {
+func (c *changes) finish(ctx context.Context) (b *batch.Batch, filled int64, err error) {
 	sent := c.rows.Whole()
 	if sent && c.alive == c.rows.Rows() {
 		return c.rows, 0, nil
@@ -30,7 +30,7 @@ func (c *changes) finish(ctx context.Context, xid uint32) (b *batch.Batch, fille
 	}
 	b = c.rows.Select(whole)
 	if len(lacking) > 0 {
-		if filled, err = c.fillFromTable(ctx, b, lacking, xid); err != nil {
+		if filled, err = c.fillFromTable(ctx, b, lacking); err != nil {
 			return nil, 0, fmt.Errorf("table %s: read values that the stream left out: %w", c.t, err)
 		}
 	}
@@ -38,19 +38,21 @@ func (c *changes) finish(ctx context.Context, xid uint32) (b *batch.Batch, fille
 }
 
 // fillFromTable appends the rows that lack values, with those of the table, read
-// in a snapshot that sees the last commit of the batch. Values that were changed
-// later come too early, which their own change, still to come, makes good. A key
-// that is not in the table any more is left out: its delete, or the change of
-// its key, is still to come. (Before the snapshot saw that commit "no row" could
-// also mean "not visible yet", and the row would be lost.)
-func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []int32, xid uint32) (int64, error) {
+// in a snapshot that sees every transaction that left one of them so. Values that
+// were changed later come too early, which their own change, still to come, makes
+// good. A key that is not in the table any more is left out: its delete, or the
+// change of its key, is still to come. (Before the snapshot saw those transactions
+// "no row" could also mean "not visible yet", and the row would be lost. To see
+// the last of them is not enough: commits become visible in any order, above all
+// when only some wait for a standby.)
+func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []int32) (int64, error) {
 	dec, err := postgres.NewDecoder(&c.src) // the stream's one is in use
 	if err != nil {
 		return 0, err
 	}
 	keys := c.rows.Select(lacking)
 	found := batch.New(c.schema, false)
-	if c.seen, err = c.t.m.readRows(ctx, &c.src, dec, keys, xid, found); err != nil {
+	if c.seen, err = c.t.m.readRows(ctx, &c.src, dec, keys, c.lacking, found); err != nil {
 		return 0, err
 	}
 	at := map[string]int{}
@@ -78,9 +80,9 @@ func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []i
 
 // readRows asks over the one connection that is kept for questions. asOf is a
 // position behind all that the rows show.
-func (m *mirror) readRows(ctx context.Context, src *postgres.Table, dec *postgres.Decoder, keys *batch.Batch, xid uint32, found *batch.Batch) (asOf landing.LSN, err error) {
+func (m *mirror) readRows(ctx context.Context, src *postgres.Table, dec *postgres.Decoder, keys *batch.Batch, sees []uint32, found *batch.Batch) (asOf landing.LSN, err error) {
 	err = m.ask(ctx, func(conn *pgx.Conn) error {
-		at, err := postgres.ReadRows(ctx, conn, src, dec, keys, xid, found)
+		at, err := postgres.ReadRows(ctx, conn, src, dec, keys, sees, found)
 		asOf = landing.LSN(at)
 		return err
 	})

@@ -40,7 +40,7 @@ func (r *reader) flush(ctx context.Context, p *pending) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.m.cfg.Workers)
 	for _, c := range p.files {
-		g.Go(func() error { return c.publish(gctx, p.xid) })
+		g.Go(func() error { return c.publish(gctx) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -79,8 +79,8 @@ func (r *reader) confirm(ctx context.Context, end landing.LSN) error {
 }
 
 // publish writes what is left of the changes after one row a key was kept.
-func (c *changes) publish(ctx context.Context, xid uint32) error {
-	b, filled, err := c.finish(ctx, xid)
+func (c *changes) publish(ctx context.Context) error {
+	b, filled, err := c.finish(ctx)
 	if tableFault(err) {
 		return c.t.park(ctx, err.Error())
 	} else if definitionGone(err) {

@@ -413,6 +413,32 @@ func (b *bench) staged(table string) int {
 	return n
 }
 
+// standby has commits wait for a standby that never comes, until free is called.
+// They are in the log by then, and nobody sees them.
+func (b *bench) standby() (free func()) {
+	b.t.Helper()
+	b.exec("SET synchronous_commit = local", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+	eventually(b.t, "commits wait for a standby", func() bool { return b.holds("current_setting('synchronous_standby_names') = 'nobody'") })
+	return func() {
+		b.exec("SET synchronous_commit = local", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+	}
+}
+
+// holds asks the source.
+func (b *bench) holds(condition string) bool {
+	b.t.Helper()
+	conn, err := pgx.Connect(context.Background(), b.url())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var yes bool
+	if err := conn.QueryRow(context.Background(), "SELECT "+condition).Scan(&yes); err != nil {
+		b.t.Fatal(err)
+	}
+	return yes
+}
+
 func (b *bench) try(sql string) error {
 	conn, err := pgx.Connect(context.Background(), b.url())
 	if err != nil {

@@ -157,7 +157,7 @@ func (m *mirror) readRepaired(ctx context.Context, conn *pgx.Conn, src *postgres
 	if err := postgres.AwaitVisible(ctx, conn, repairPatience); err != nil {
 		return nil, 0, err
 	}
-	if _, err := postgres.ReadRows(ctx, conn, src, dec, keys, 0, found); err != nil {
+	if _, err := postgres.ReadRows(ctx, conn, src, dec, keys, nil, found); err != nil {
 		return nil, 0, err
 	}
 	there := map[string]bool{}

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmirror/pgmirror/internal/landing"
 )
 
@@ -161,29 +159,8 @@ func TestRepairSeesWhatIsPublished(t *testing.T) {
 	b.settle()
 	var h heard
 	stop := b.run(b.landing, h.hear)
-	admin, err := pgx.Connect(t.Context(), b.url())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close(context.Background())
-	sql := func(s string) {
-		t.Helper()
-		if _, err := admin.Exec(context.Background(), s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	sql("SET synchronous_commit = local")
-	sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-	free := func() {
-		sql("ALTER SYSTEM RESET synchronous_standby_names")
-		sql("SELECT pg_reload_conf()")
-	}
+	free := b.standby()
 	defer free()
-	sql("SELECT pg_reload_conf()")
-	eventually(t, "commits wait for a standby", func() bool {
-		var s string
-		return admin.QueryRow(t.Context(), "SHOW synchronous_standby_names").Scan(&s) == nil && s == "nobody"
-	})
 	done := make(chan error, 1)
 	go func() { done <- b.try("UPDATE plain SET n = 99 WHERE id = 1") }()
 	eventually(t, "the change is in the mirror", func() bool { return b.target("plain")["1"] == "1|note 1|99" })

@@ -50,7 +50,6 @@ type pending struct {
 	files  []*changes // one a table, once taken
 	parks  []parking
 	end    landing.LSN // what may be confirmed when all of it is durable; 0: nothing yet
-	xid    uint32      // of the last transaction in it
 	bytes  int
 	since  time.Time // when the first of it came; zero: it is empty
 }
@@ -163,7 +162,6 @@ func (r *reader) message(ctx context.Context, m *pgoutput.Message) error {
 	switch m.Kind {
 	case pgoutput.Begin:
 		r.tx = transaction{open: true, final: landing.LSN(m.FinalLSN), xid: m.XID, time: pgTime(m.CommitTime), touched: r.tx.touched[:0]}
-		r.waiting.xid = m.XID
 	case pgoutput.Commit:
 		return r.commit(ctx, landing.LSN(m.EndLSN))
 	case pgoutput.RelationKind:
@@ -232,7 +230,7 @@ func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 		}
 	}
 	c := r.changes(t)
-	if err := c.apply(m); err != nil {
+	if err := c.apply(m, r.tx.xid); err != nil {
 		var value *postgres.ValueError
 		if errors.As(err, &value) {
 			r.leave(t, value.Error(), false)
@@ -379,7 +377,7 @@ func (r *reader) poll() {
 
 func (r *reader) give(ctx context.Context) error {
 	p := r.waiting
-	r.waiting = &pending{xid: p.xid}
+	r.waiting = &pending{}
 	for _, t := range p.tables {
 		c := t.changes
 		if c == nil {

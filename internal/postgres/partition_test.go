@@ -131,7 +131,7 @@ func TestLeafDecoder(t *testing.T) {
 		t.Error("COPY:", diff)
 	}
 	back := batch.New(root.MirrorSchema(), true)
-	if _, err := postgres.ReadRows(t.Context(), conn, root, decoder(t, root), copied, 0, back); err != nil {
+	if _, err := postgres.ReadRows(t.Context(), conn, root, decoder(t, root), copied, nil, back); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, rowsOf(back)); diff != "" {
@@ -152,7 +152,7 @@ func leafReadBack(t *testing.T, conn *pgx.Conn, leaf *postgres.Table, d *postgre
 		t.Fatal(err)
 	}
 	got := batch.New(keys.Schema, false)
-	if _, err := postgres.ReadRows(t.Context(), conn, leaf, d, keys, 0, got); err != nil || got.Rows() != want {
+	if _, err := postgres.ReadRows(t.Context(), conn, leaf, d, keys, nil, got); err != nil || got.Rows() != want {
 		t.Errorf("%s: %d rows read back, want %d (%v)", leaf, got.Rows(), want, err)
 	}
 }

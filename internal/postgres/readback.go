@@ -25,19 +25,19 @@ const (
 	keysAtOnce    = 2000
 )
 
-// ReadRows reads rows by key from the table as it is at or after the commit of
-// transaction sees, and appends those that exist to dst, none of them ended with
+// ReadRows reads rows by key from the table as it is at or after the commits of
+// the transactions sees, and appends those that exist to dst, none of them ended with
 // a marker other than Upsert. A key that isn't found was deleted or changed by a
-// later transaction, whose changes the stream will bring. sees is the 32-bit
-// number in Begin; 0 asks for no particular commit. asOf is a position in the log
+// later transaction, whose changes the stream will bring. sees are 32-bit
+// numbers in Begin; none asks for no particular commit. asOf is a position in the log
 // behind everything that was seen: only a state beyond it is consistent.
 //
 // keys and dst are batches of t.MirrorSchema. A partitioned table is read through
 // all its partitions, with its own decoder; one leaf with its LeafDecoder, keys and
 // dst then being of the partitioned table's schema. The connection must not be in a
-// transaction. ReadRows blocks, up to 30 seconds of them for the commit to become
+// transaction. ReadRows blocks, up to 30 seconds of them for the commits to become
 // visible (ErrNotVisible).
-func ReadRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys *batch.Batch, sees uint32, dst *batch.Batch) (asOf LSN, err error) {
+func ReadRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys *batch.Batch, sees []uint32, dst *batch.Batch) (asOf LSN, err error) {
 	if err := beginSeeing(ctx, conn, sees); err != nil {
 		return 0, fmt.Errorf("read rows of %s: %w", t, err)
 	}
@@ -52,17 +52,17 @@ func ReadRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys *b
 	return asOf, nil
 }
 
-// beginSeeing opens a transaction whose snapshot sees a transaction committed.
+// beginSeeing opens a transaction whose snapshot sees other transactions committed.
 // The server ships a commit before it becomes visible, so the first snapshots may
 // come too early.
-func beginSeeing(ctx context.Context, conn *pgx.Conn, xid uint32) error {
+func beginSeeing(ctx context.Context, conn *pgx.Conn, xids []uint32) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, visibleWithin, ErrNotVisible)
 	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
 		if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
 			return err
 		}
-		seen, err := snapshotSees(ctx, conn, xid)
+		seen, err := snapshotSees(ctx, conn, xids)
 		if err != nil || seen {
 			return err
 		}
@@ -79,18 +79,24 @@ func beginSeeing(ctx context.Context, conn *pgx.Conn, xid uint32) error {
 	}
 }
 
-// snapshotSees asks whether the transaction's snapshot sees xid. Of the 64-bit
-// numbers that end in xid the nearest to the snapshot's xmax is meant: it was in
-// progress just now.
-func snapshotSees(ctx context.Context, conn *pgx.Conn, xid uint32) (seen bool, err error) {
+// snapshotSees asks whether the transaction's snapshot sees all of xids. Of the
+// 64-bit numbers that end in one the nearest to the snapshot's xmax is meant: it
+// was in progress just now.
+func snapshotSees(ctx context.Context, conn *pgx.Conn, xids []uint32) (seen bool, err error) {
+	if len(xids) == 0 {
+		return true, nil
+	}
 	var xmax uint64
 	err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint").Scan(&xmax)
-	if err != nil || xid == 0 {
-		return xid == 0, err
+	if err != nil {
+		return false, err
 	}
-	full := xmax + uint64(int64(int32(xid-uint32(xmax))))
-	err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_visible_in_snapshot($1::text::pg_catalog.xid8, pg_catalog.pg_current_snapshot())",
-		fmt.Sprint(full)).Scan(&seen)
+	full := make([]string, len(xids))
+	for i, xid := range xids {
+		full[i] = fmt.Sprint(xmax + uint64(int64(int32(xid-uint32(xmax)))))
+	}
+	err = conn.QueryRow(ctx, `SELECT bool_and(pg_catalog.pg_visible_in_snapshot(x::pg_catalog.xid8, pg_catalog.pg_current_snapshot()))
+		FROM pg_catalog.unnest($1::text[]) x`, full).Scan(&seen)
 	return seen, err
 }
 
