@@ -100,7 +100,7 @@ var held = []struct{ what, tests string }{
 	{"Tables join while the others go on; nothing is told to the slot until they have", "mirror.TestRebuild mirror.TestColumnAddedBeforeJoin mirror.TestJoinFails"},
 	{"Markers: upsert and delete; without one only a copy's first rows", "mirror.TestSoak mirror.TestResumedCopy"},
 	{"The key is the replica identity; keys that change in one transaction end right", "mirror.TestSemantics mirror.TestSoak"},
-	{"A value that wasn't sent is read in a snapshot that sees the change", "mirror.TestSemantics mirror.TestSoak postgres.TestUnchangedToast postgres.TestReadRowsWaitsForVisibility"},
+	{"A value that wasn't sent is read in a snapshot that sees every change that left it out", "mirror.TestFillSeesEveryTransaction mirror.TestSemantics mirror.TestSoak postgres.TestUnchangedToast postgres.TestReadRowsWaitsForVisibility"},
 	{"Definitions: followed in place only when that is certain", "mirror.TestSemantics mirror.TestEvolve mirror.TestDroppedUnderFill"},
 	{"TRUNCATE, DROP, rebuild: intent, removal, wait for Fabric, a new generation", "mirror.TestRebuild mirror.TestSemantics mirror.TestSoak"},
 	{"One table's fault is one table's fault; what Fabric loses is noticed", "mirror.TestParked mirror.TestFabricLosesTables mirror.TestRebuildGuard"},
