@@ -141,7 +141,7 @@ func (d *delimited) check() error {
 		errs = append(errs, errors.New("FirstRowAsHeader must be true"))
 	}
 	if p.Encoding != "" && !strings.EqualFold(p.Encoding, "UTF-8") {
-		errs = append(errs, fmt.Errorf("Encoding %s is not supported, only UTF-8", p.Encoding))
+		errs = append(errs, fmt.Errorf("the encoding %s is not supported, only UTF-8", p.Encoding))
 	}
 	if len(d.Schema.Columns) == 0 {
 		errs = append(errs, errors.New("SchemaDefinition names no columns"))
