@@ -8,6 +8,7 @@ import (
 	sh "os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,7 +63,7 @@ func TestEmulatorHelp(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan exitCode)
-	var said strings.Builder
+	var said told
 	go func() {
 		ended <- exitCode(execute(ctx, []string{"emulator", "--dir", filepath.Join(dir, "fabric"), "--env", filepath.Join(dir, "fabric.env"), "--open-mirror", "shop", "--scan-interval", "100ms"},
 			streams{Out: io.Discard, Err: &said}))
@@ -104,4 +105,22 @@ func TestEmulatorHelp(t *testing.T) {
 			t.Errorf("got %s, want %s in it", out, want)
 		}
 	}
+}
+
+// told is what several goroutines say.
+type told struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (t *told) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.Write(p)
+}
+
+func (t *told) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.String()
 }

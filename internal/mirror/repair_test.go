@@ -87,11 +87,13 @@ func TestRepair(t *testing.T) {
 		b.answered(name)
 	}
 	rows := int64(0)
+	h.mu.Lock()
 	for _, e := range h.events {
 		if e.Kind == Published {
 			rows += e.Rows
 		}
 	}
+	h.mu.Unlock()
 	if rows != 4+3+1 {
 		t.Errorf("%d rows were published, want those 8 that were named", rows)
 	}

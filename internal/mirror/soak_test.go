@@ -506,8 +506,9 @@ func (w *soak) behind(conn *pgx.Conn) string {
 		}
 		w.fabric.mu.Lock()
 		t := w.fabric.tables[landing.TableDir(src.Schema, src.Name)]
+		untaken := t == nil || t.files < x.Files
 		w.fabric.mu.Unlock()
-		if t == nil || t.files < x.Files {
+		if untaken {
 			return fmt.Sprintf("%s has files that aren't taken", &src)
 		}
 	}

@@ -42,10 +42,11 @@ func (m *tableMetadata) extension() string {
 }
 
 // metadata reads `_metadata.json` of a folder that holds list, once a version of
-// it; ErrNotExist when there is none.
+// it; ErrNotExist when there is none, or one that is still without content: a
+// client of the DFS API makes a file before it fills it.
 func (t *table) metadata(ctx context.Context, list []store.Info) (tableMetadata, error) {
 	i := slices.IndexFunc(list, func(i store.Info) bool { return path.Base(i.Name) == landing.MetadataFile })
-	if i < 0 {
+	if i < 0 || list[i].Size == 0 {
 		return tableMetadata{}, store.ErrNotExist
 	}
 	if t.meta.etag != list[i].ETag || t.meta.etag == "" {

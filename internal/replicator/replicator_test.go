@@ -238,6 +238,10 @@ func TestMetadataArmsTheFolder(t *testing.T) {
 	if s := z.round(r); s.State != Initialized || s.Version != -1 {
 		t.Errorf("without metadata: got %+v", s)
 	}
+	z.put(landing.MetadataFile, nil)
+	if s := z.round(r); s.State != Initialized || s.Version != -1 {
+		t.Errorf("with metadata that is made and not filled yet: got %+v", s)
+	}
 	z.metadata("id")
 	if s := z.round(r); s.State != Replicating {
 		t.Errorf("with metadata: got %+v", s)
