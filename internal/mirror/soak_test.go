@@ -41,7 +41,7 @@ import (
 )
 
 var (
-	soakKills = flag.Int("soak-kills", 16, "how often TestSoak kills the mirror")
+	soakKills = flag.Int("soak-kills", 8, "how often TestSoak kills the mirror")
 	soakSeed  = flag.Uint64("soak-seed", 1, "of what TestSoak does at random")
 )
 
