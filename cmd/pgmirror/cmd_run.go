@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -129,12 +128,11 @@ func pushConfig(ctx context.Context, s streams, cfg *config.Config) (mirror.Conf
 	if err != nil {
 		return mirror.Config{}, err
 	}
-	tables := ses.fabricTables(m.ID)
 	source := named(ses.clients.Endpoint(&ses.facts), "pgmirror run")
 	return mirror.Config{
 		Source: source, Spill: spill(source, cfg.Slot()), Slot: cfg.Slot(), Publications: publications, Landing: zone,
 		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget), Heal: cfg.Run.Heal,
-		Fabric: tables, Dropped: gone(tables),
+		Fabric: ses.fabricTables(m.ID),
 	}, nil
 }
 
@@ -201,16 +199,6 @@ func (ses *session) fabricTables(item string) func(context.Context) ([]mirror.Fa
 			}
 		}
 		return out, nil
-	}
-}
-
-// gone reports whether a table is not among those that list gives.
-func gone(list func(context.Context) ([]mirror.FabricTable, error)) func(context.Context, string, string) (bool, error) {
-	return func(ctx context.Context, schema, table string) (bool, error) {
-		tables, err := list(ctx)
-		return err == nil && !slices.ContainsFunc(tables, func(t mirror.FabricTable) bool {
-			return strings.EqualFold(t.Schema, schema) && strings.EqualFold(t.Table, table)
-		}), err
 	}
 }
 

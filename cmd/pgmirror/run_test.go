@@ -2,29 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/mirror"
 )
-
-func TestGone(t *testing.T) {
-	list := func(context.Context) ([]mirror.FabricTable, error) {
-		return []mirror.FabricTable{{Schema: "Public", Table: "orders"}}, nil
-	}
-	for table, want := range map[string]bool{"orders": false, "Orders": false, "order": true} {
-		if got, err := gone(list)(t.Context(), "public", table); got != want || err != nil {
-			t.Errorf("%s is gone: %t, %v; want %t", table, got, err, want)
-		}
-	}
-	silent := func(context.Context) ([]mirror.FabricTable, error) { return nil, errors.New("no answer") }
-	if got, err := gone(silent)(t.Context(), "public", "orders"); got || err == nil {
-		t.Error("a table counts as gone when Fabric doesn't answer")
-	}
-}
 
 // TestRunView: every event that has something to say says it to people.
 func TestRunView(t *testing.T) {

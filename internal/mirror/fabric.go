@@ -85,16 +85,12 @@ func (m *mirror) lookAtFabric(ctx context.Context) (bool, error) {
 	if m.cfg.Fabric == nil {
 		return false, nil
 	}
-	tables, err := m.cfg.Fabric(ctx)
+	said, err := m.askFabric(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			m.emit(Event{Kind: NoLook, Reason: err.Error()})
 		}
 		return false, ctx.Err()
-	}
-	said := map[string]FabricTable{}
-	for _, t := range tables {
-		said[strings.ToLower(t.Schema+"/"+t.Table)] = t
 	}
 	again := false
 	for _, t := range m.inPhase(phaseReplicating) {
@@ -110,6 +106,19 @@ func (m *mirror) lookAtFabric(ctx context.Context) (bool, error) {
 		again = true
 	}
 	return again, nil
+}
+
+// askFabric returns the tables that Fabric has, by fabricName.
+func (m *mirror) askFabric(ctx context.Context) (map[string]FabricTable, error) {
+	tables, err := m.cfg.Fabric(ctx)
+	if err != nil {
+		return nil, err
+	}
+	said := map[string]FabricTable{}
+	for _, t := range tables {
+		said[strings.ToLower(t.Schema+"/"+t.Table)] = t
+	}
+	return said, nil
 }
 
 // fabricName is what Fabric calls the table of a folder, to be looked up by.

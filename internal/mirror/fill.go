@@ -92,7 +92,7 @@ func (m *mirror) readRows(ctx context.Context, src *postgres.Table, dec *postgre
 func (m *mirror) ask(ctx context.Context, question func(*pgx.Conn) error) error {
 	m.sqlMu.Lock()
 	defer m.sqlMu.Unlock()
-	if m.sql == nil {
+	if m.sql == nil || m.sql.IsClosed() { // as by the end of a context in which something was asked
 		conn, err := m.cfg.Source.Connect(ctx)
 		if err != nil {
 			return err

@@ -122,10 +122,10 @@ func TestColumnAddedBeforeJoin(t *testing.T) {
 	cfg := b.config(b.landing)
 	cfg.watch = time.Hour
 	added := make(chan bool, 1)
-	cfg.Dropped = func(context.Context, string, string) (bool, error) {
+	cfg.Fabric = func(context.Context) ([]FabricTable, error) { // asked when the folder is gone
 		b.exec(`ALTER TABLE plain ADD COLUMN late int`, `UPDATE plain SET late = id`)
 		added <- true
-		return true, nil
+		return nil, nil
 	}
 	stop := b.start(cfg)
 	b.caughtUp()

@@ -116,15 +116,18 @@ func (t *table) clear(ctx context.Context) error {
 const dropPatience = 15 * time.Minute
 
 func (t *table) awaitDropped(ctx context.Context) error {
-	if t.m.cfg.Dropped == nil {
+	if t.m.cfg.Fabric == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, dropPatience, errors.New("the table whose folder was removed is still in Fabric"))
 	defer cancel()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
-		dropped, err := t.m.cfg.Dropped(ctx, t.src.Schema, t.src.Name)
-		if err != nil || dropped {
+		said, err := t.m.askFabric(ctx)
+		if err != nil {
 			return err
+		}
+		if _, there := said[fabricName(t.w.Dir)]; !there {
+			return nil
 		}
 		select {
 		case <-time.After(wait):

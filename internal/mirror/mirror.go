@@ -44,13 +44,9 @@ type Config struct {
 
 	Events func(Event) // told what happens, one call at a time; nil: nobody is
 
-	// Dropped says whether Fabric has noticed that a table's folder is gone, which
-	// has to be waited for before the folder is made again. nil: nobody has to be
-	// waited for.
-	Dropped func(ctx context.Context, schema, table string) (bool, error)
-
-	// Fabric lists the tables that Fabric has, for noticing what it has lost. nil:
-	// nobody is asked.
+	// Fabric lists the tables that Fabric has: for noticing what it has lost, and
+	// because it has to have dropped a table before the table's folder is made
+	// again. nil: nobody is asked, and nobody waited for.
 	Fabric func(ctx context.Context) ([]FabricTable, error)
 
 	retry  func(try int) time.Duration // before the next try; tests shorten it

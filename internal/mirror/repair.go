@@ -119,7 +119,7 @@ func (m *mirror) requested(q Request) *table {
 // asPublished is the table's definition, unless its columns are no longer those
 // of the files that are published.
 func (m *mirror) asPublished(ctx context.Context, conn *pgx.Conn, t *table) (*postgres.Table, error) {
-	published, err := postgres.PublishedTables(ctx, conn, m.cfg.Publications, postgres.WithLeaves)
+	published, _, err := m.catalog(ctx, conn)
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
 )
@@ -187,7 +190,7 @@ func TestRepairSeesWhatIsPublished(t *testing.T) {
 // The mirror dies before and after every write of a repair; the next run does it.
 func TestCutRepair(t *testing.T) {
 	for _, after := range []bool{false, true} {
-		for n := 1; n <= 4; n++ { // upload, state, rename, and the request's removal
+		for n := 1; n <= 6; n++ { // the request is taken by two, upload, state, rename, and the request's removal
 			t.Run(fmt.Sprintf("write %d, after %t", n, after), func(t *testing.T) { cutRepair(t, n, after) })
 		}
 	}
@@ -229,5 +232,45 @@ func cutRepair(t *testing.T, n int, after bool) {
 	}
 	if files, err := landing.Files(t.Context(), b.landing, landing.TableDir("public", "plain")); err != nil || len(files) > 3 {
 		t.Errorf("%d files, %v; want the copy and the repair, at most twice", len(files), err)
+	}
+}
+
+// ddlBetween runs a statement before the keys of the tables in the catalog are read.
+type ddlBetween struct {
+	b    *bench
+	sql  string
+	once sync.Once
+}
+
+func (d *ddlBetween) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(q.SQL, "indimmediate") {
+		d.once.Do(func() { d.b.exec(d.sql) })
+	}
+	return ctx
+}
+
+func (d *ddlBetween) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A repair reads the whole definition of a table in one snapshot: one that changes
+// meanwhile is as it was, or as it is.
+func TestRepairLooksOnce(t *testing.T) {
+	b := newBench(t, tables...)
+	b.settle()
+	cfg, err := pgx.ParseConfig(b.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Tracer = &ddlBetween{b: b, sql: "ALTER TABLE plain DROP CONSTRAINT plain_pkey"}
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	m := &mirror{cfg: b.config(b.landing)}
+	plain := &table{m: m, state: b.tableState("plain")}
+	for _, want := range []bool{true, false} {
+		if src, err := m.asPublished(t.Context(), conn, plain); err != nil || (src != nil) != want {
+			t.Errorf("got %v, %v; want it as its files are: %t", src, err, want)
+		}
 	}
 }

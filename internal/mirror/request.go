@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/store"
@@ -40,8 +41,15 @@ var ErrNoTable = errors.New("the mirror has no such table")
 
 var requestsDir = path.Join(landing.StateDir, "requests")
 
+// A request that waits has the first ending, one that is being answered the other.
+const (
+	waiting   = ".json"
+	answering = ".taken"
+)
+
+// requestFile is the name of a request, without its ending.
 func requestFile(schema, table string) string {
-	return path.Join(requestsDir, landing.TableDir(schema, table)+".json")
+	return path.Join(requestsDir, landing.TableDir(schema, table))
 }
 
 // Ask leaves a request; one about the same table that isn't answered yet is
@@ -57,17 +65,18 @@ func Ask(ctx context.Context, s store.Store, r Request) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Put(ctx, requestFile(r.Schema, r.Table), body, store.Cond{})
+	_, err = s.Put(ctx, requestFile(r.Schema, r.Table)+waiting, body, store.Cond{})
 	return err
 }
 
 // Asked reports whether a request about a table waits for its answer.
 func Asked(ctx context.Context, s store.Store, schema, table string) (bool, error) {
-	_, err := s.Stat(ctx, requestFile(schema, table))
-	if errors.Is(err, store.ErrNotExist) {
-		return false, nil
+	for _, ending := range []string{waiting, answering} { // in the order in which it has them
+		if _, err := s.Stat(ctx, requestFile(schema, table)+ending); !errors.Is(err, store.ErrNotExist) {
+			return err == nil, err
+		}
 	}
-	return err == nil, err
+	return false, nil
 }
 
 // answer does what is asked, and then removes the request: one that is done
@@ -85,10 +94,11 @@ func (m *mirror) answer(ctx context.Context) (bool, error) {
 			return any, err
 		}
 		for _, f := range files {
-			if f.Dir || path.Ext(f.Name) != ".json" {
+			ending := path.Ext(f.Name)
+			if f.Dir || ending != waiting && ending != answering {
 				continue
 			}
-			changed, err := m.answerOne(ctx, f.Name)
+			changed, err := m.answerOne(ctx, strings.TrimSuffix(f.Name, ending))
 			if err != nil {
 				return any, fmt.Errorf("%s: %w", f.Name, err)
 			}
@@ -98,8 +108,26 @@ func (m *mirror) answer(ctx context.Context) (bool, error) {
 	return any, nil
 }
 
+// takeRequest gives a request another name, under which no later one about the
+// same table can be: what is removed then is what was answered. A later one takes
+// the place of one that was taken and isn't answered yet.
+func (m *mirror) takeRequest(ctx context.Context, name string) ([]byte, error) {
+	_, err := m.cfg.Landing.Stat(ctx, name+waiting)
+	if err == nil {
+		if err := m.cfg.Landing.Remove(ctx, name+answering); err != nil {
+			return nil, err
+		}
+		err = m.cfg.Landing.Rename(ctx, name+waiting, name+answering)
+	}
+	if err != nil && !errors.Is(err, store.ErrNotExist) {
+		return nil, err
+	}
+	body, _, err := m.cfg.Landing.Read(ctx, name+answering, 0, -1)
+	return body, err
+}
+
 func (m *mirror) answerOne(ctx context.Context, name string) (changed bool, err error) {
-	body, _, err := m.cfg.Landing.Read(ctx, name, 0, -1)
+	body, err := m.takeRequest(ctx, name)
 	if errors.Is(err, store.ErrNotExist) {
 		return false, nil
 	} else if err != nil {
@@ -119,14 +147,14 @@ func (m *mirror) answerOne(ctx context.Context, name string) (changed bool, err 
 		if over, err := m.passToFlusher(ctx, r); err != nil || !over {
 			return false, err
 		}
-		return false, m.cfg.Landing.Remove(ctx, name)
+		return false, m.cfg.Landing.Remove(ctx, name+answering)
 	}
 	if t := m.requested(r); t != nil {
 		if err := t.grant(ctx, r.Kind); err != nil {
 			return false, err
 		}
 	}
-	return true, m.cfg.Landing.Remove(ctx, name)
+	return true, m.cfg.Landing.Remove(ctx, name+answering)
 }
 
 func (t *table) grant(ctx context.Context, kind RequestKind) error {

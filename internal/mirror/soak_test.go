@@ -675,11 +675,7 @@ func runSoakChild(settings string) {
 		Spill:  &postgres.Spill{Dir: o.Spill, MemoryBytes: 64 << 10, MaxBytes: 64 << 20},
 		Events: func(e Event) { fmt.Println(e.Kind, e.Table, e.Number, e.Rows, e.LSN, e.Reason) },
 		Fabric: said,
-		Dropped: func(ctx context.Context, schema, table string) (bool, error) {
-			tables, err := said(ctx)
-			return !slices.ContainsFunc(tables, func(f FabricTable) bool { return f.Schema == schema && f.Table == table }), err
-		},
-		retry: func(int) time.Duration { return 20 * time.Millisecond }, watch: 300 * time.Millisecond, idle: 100 * time.Millisecond,
+		retry:  func(int) time.Duration { return 20 * time.Millisecond }, watch: 300 * time.Millisecond, idle: 100 * time.Millisecond,
 	}
 	err = Run(context.Background(), cfg)
 	var fault *Fault
