@@ -110,7 +110,7 @@ func (s connectionStep) given(ctx context.Context, f *Facts, id string) (Finding
 	}
 	f.Connection = c
 	found := asWanted(c.Name + " (" + c.ID + "), given")
-	path := s.Config.ConnectionServer(f.Host) + ";" + s.Config.Server.Database
+	path := s.connectionPath(f.Host)
 	if f.Host != "" && c.Path != "" && !strings.EqualFold(c.Path, path) {
 		return blocked("ConnectionOther", "it leads to "+c.Path+", not to "+path, "pgmirror connection show"), nil
 	}
@@ -120,7 +120,7 @@ func (s connectionStep) given(ctx context.Context, f *Facts, id string) (Finding
 // find takes a connection by its name first: that is how ours is called. Another
 // one to the same server, database and gateway serves as well.
 func (s connectionStep) find(all []fabric.Connection, host string) (fabric.Connection, bool) {
-	path := s.Config.ConnectionServer(host) + ";" + s.Config.Server.Database
+	path := s.connectionPath(host)
 	for _, fits := range []func(fabric.Connection) bool{
 		func(c fabric.Connection) bool { return c.Name == s.Config.ConnectionName(host) },
 		func(c fabric.Connection) bool { return true },
@@ -133,6 +133,11 @@ func (s connectionStep) find(all []fabric.Connection, host string) (fabric.Conne
 		}
 	}
 	return fabric.Connection{}, false
+}
+
+// connectionPath is where our connection leads, as Fabric writes it.
+func (c *Clients) connectionPath(host string) string {
+	return c.Config.ConnectionServer(host) + ";" + c.Config.Server.Database
 }
 
 // portal is what to enter where, when a person makes the connection.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/fabric"
 )
 
 // UndoSteps take a mirror down again, in the reverse order of Steps: what we made
@@ -20,9 +21,13 @@ func UndoSteps(c *Clients, last bool) []Step {
 	if c.Config.Mode == config.Open {
 		steps = undoOpen(c, last)
 	}
-	return slices.DeleteFunc(steps, func(s Step) bool { // without a workspace nothing was made in one
-		return c.Config.Workspace == "" && slices.Contains([]string{"workspace", "mirrored-database", "connection"}, s.Name())
-	})
+	if c.Config.Workspace != "" {
+		return steps
+	}
+	steps = slices.DeleteFunc(steps, func(s Step) bool { return s.Name() == "workspace" || s.Name() == "connection" })
+	i := slices.IndexFunc(steps, func(s Step) bool { return s.Name() == "mirrored-database" })
+	steps[i] = withServer{c, undoUnseenStep{c}}
+	return steps
 }
 
 func undoNative(c *Clients, last bool) []Step {
@@ -66,7 +71,9 @@ func (s undoServerStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	f.serverGone = found.Code == "ServerNotFound"
 	switch found.Code {
 	case "ServerNotFound":
-		return gone("server " + s.Config.Server.ID), err
+		found = gone("server " + s.Config.Server.ID)
+		found.Notes = []Note{{"ServerGone", s.Config.Server.ID, "isn't there: what was made in it went with it"}}
+		return found, err
 	case "ServerVersion", "ServerTier", "ServerElastic", "ServerHA", "ServerReplica":
 		return asWanted(found.Have), err
 	}
@@ -146,4 +153,8 @@ const made = "mirrored by pgmirror"
 
 func description(database string) string { return "PostgreSQL database " + database + ", " + made }
 
-func isOurs(description string) bool { return strings.HasSuffix(description, made) }
+// isOurs is about the mirror with our name: pgmirror may have made it for another
+// database.
+func (c *Clients) isOurs(m fabric.MirroredDatabase) bool {
+	return strings.HasSuffix(m.Description, description(c.Config.Server.Database))
+}

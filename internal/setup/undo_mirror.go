@@ -31,9 +31,13 @@ func (s undoMirrorStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if !exists {
 		return gone("mirrored database " + s.Config.MirrorName()), s.usedByOthers(ctx, f)
 	}
-	if !isOurs(m.Description) {
+	if !s.isOurs(m) {
 		f.usedBy = m.Name
-		return kept(m.Name, "pgmirror didn't make it; delete it in the workspace, and destroy again"), nil
+		return kept(m.Name, "pgmirror didn't make it for this database; delete it in the workspace, and destroy again"), nil
+	}
+	if path, err := s.elsewhere(ctx, f); err != nil || path != "" {
+		f.usedBy = m.Name
+		return kept(m.Name, "it mirrors "+path+": another mirror has this name"), err
 	}
 	if err := s.usedByOthers(ctx, f); err != nil {
 		return Finding{}, err
@@ -51,6 +55,28 @@ func (s undoMirrorStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return Finding{Action: Wait, Reason: status.Status, Have: "the mirrored database is " + status.Status, passing: true}, nil
 	}
 	return found, nil
+}
+
+// elsewhere is what the mirror's connection leads to, when that is another server
+// or database than ours; "" also when nobody may see the connection.
+func (s undoMirrorStep) elsewhere(ctx context.Context, f *Facts) (string, error) {
+	if s.Config.Mode != config.Native || s.given() || f.Host == "" {
+		return "", nil
+	}
+	d, err := s.Fabric.Definition(ctx, s.Config.Workspace, f.Mirror.ID)
+	if err != nil {
+		return "", err
+	}
+	all, err := s.Fabric.Connections(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range all {
+		if strings.EqualFold(c.ID, d.Source.Connection) && c.Path != "" && !strings.EqualFold(c.Path, s.connectionPath(f.Host)) {
+			return c.Path, nil
+		}
+	}
+	return "", nil
 }
 
 // usedByOthers looks for another mirrored database of the workspace that signs in

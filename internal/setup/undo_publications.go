@@ -8,7 +8,8 @@ import (
 	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
-// undoPublicationsStep drops the publications that run reads.
+// undoPublicationsStep drops the publications that run reads. One for all tables
+// isn't ours.
 type undoPublicationsStep struct{ *Clients }
 
 func (undoPublicationsStep) Name() string { return "publications" }
@@ -32,11 +33,11 @@ func (s undoPublicationsStep) there(ctx context.Context, f *Facts) ([]string, er
 	}
 	var out []string
 	for _, name := range []string{s.Config.Publication(), s.Config.InsertOnlyPublication()} {
-		_, exists, err := session.Publication(ctx, name)
+		p, exists, err := session.Publication(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		if exists {
+		if exists && !p.AllTables {
 			out = append(out, name)
 		}
 	}

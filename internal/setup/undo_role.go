@@ -62,10 +62,11 @@ func (s undoRoleStep) judge(ctx context.Context, f *Facts, session *admin.Sessio
 			return blocked("AdminRights", s.Config.Admin.User+" can't act for "+role, s.psql(f, "GRANT \""+role+"\" TO \""+s.Config.Admin.User+"\"")), err
 		}
 	}
-	found := Finding{Action: Delete, Reason: "RoleThere", Have: name, Want: "dropped, with its rights in " + s.Config.Server.Database, Items: []string{name},
+	found := Finding{Action: Delete, Reason: "RoleThere", Have: name, Want: "dropped, with its rights in " + s.Config.Server.Database, Items: []string{name, "rights of " + name},
 		After: f.waitsFor("mirrored-database", "connection", "ownership", "seed-table", "slot", "publications")}
 	if others := s.others(used, s.last); len(others) > 0 {
 		f.roleStays = true
+		found.Items = found.Items[1:]
 		found.Want = "its rights in " + s.Config.Server.Database + " taken; it stays for " + strings.Join(others, ", ")
 	}
 	if found.After != "" {
@@ -96,7 +97,7 @@ func (s undoRoleStep) Apply(ctx context.Context, f *Facts) error {
 	if err != nil {
 		return err
 	}
-	if len(used) == 0 {
+	if len(used) == 0 && !f.roleStays {
 		todo = append(todo, admin.DropRole(name))
 	}
 	return session.Run(ctx, todo...)

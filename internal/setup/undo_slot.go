@@ -21,13 +21,15 @@ func (s undoSlotStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return Finding{}, err
 	}
 	name := s.Config.Slot()
-	exists, active, err := session.Slot(ctx, name)
+	slot, exists, err := session.Slot(ctx, name)
 	switch {
 	case err != nil:
 		return Finding{}, err
 	case !exists:
 		return gone("slot " + name), nil
-	case active:
+	case slot.Other != "":
+		return kept("slot "+name, "it is for "+slot.Other), nil
+	case slot.Active:
 		return blocked("RunActive", "somebody reads from slot "+name, s.psql(f, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = '"+name+"'")), nil
 	}
 	return Finding{Action: Delete, Reason: "SlotThere", Have: name, Want: "dropped: the mirror can't go on from here", Items: []string{name},

@@ -137,12 +137,22 @@ func TestDestroyLeavesOthers(t *testing.T) {
 	mustApply(t, cfg)
 	c := w.clients(t, cfg)
 
+	// The mirror with our name reads another server; or nobody says where it is.
+	other := *cfg
+	other.Server.Host = "127.0.0.1"
+	if f := find(t, planDestroy(t, &other), "mirrored-database"); f.Action != setup.None || !strings.Contains(f.Have, "it mirrors localhost") {
+		t.Errorf("a mirror of another server: got %+v, want it kept", f)
+	}
+	if f := find(t, planDestroy(t, w.config(t, undoNative, "FABRIC_WORKSPACE_ID=")), "mirrored-database"); f.Code != "WorkspaceMissing" {
+		t.Errorf("without a workspace, while the mirror runs: got %+v", f)
+	}
+
 	// Another mirrored database signs in with the same connection.
 	connections, err := c.Fabric.Connections(t.Context())
 	if err != nil || len(connections) != 1 {
 		t.Fatal(connections, err)
 	}
-	other, err := c.Fabric.CreateMirroredDatabase(t.Context(), cfg.Workspace, "by hand", "", fabric.Definition{
+	another, err := c.Fabric.CreateMirroredDatabase(t.Context(), cfg.Workspace, "by hand", "", fabric.Definition{
 		Source: fabric.Source{Type: "AzurePostgreSql", Connection: connections[0].ID, Database: "postgres"}, Target: fabric.Target{DefaultSchema: "public", Format: "Delta"}})
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +167,7 @@ func TestDestroyLeavesOthers(t *testing.T) {
 			t.Errorf("%s: got %+v, want it kept", step, f)
 		}
 	}
-	if err := c.Fabric.DeleteMirroredDatabase(t.Context(), cfg.Workspace, other.ID); err != nil {
+	if err := c.Fabric.DeleteMirroredDatabase(t.Context(), cfg.Workspace, another.ID); err != nil {
 		t.Fatal(err)
 	}
 
@@ -238,6 +248,17 @@ func TestDestroyRunActive(t *testing.T) {
 			t.Fatal("the slot is still read")
 		}
 	}
+
+	// What has our names isn't ours.
+	w.exec(t, "SELECT pg_drop_replication_slot('pgmirror_dev')", "SELECT pg_create_physical_replication_slot('pgmirror_dev')",
+		"DROP PUBLICATION pgmirror_dev", "CREATE PUBLICATION pgmirror_dev FOR ALL TABLES")
+	found := planDestroy(t, cfg)
+	if f := find(t, found, "slot"); f.Action != setup.None || !strings.Contains(f.Have, "physical") {
+		t.Errorf("another's slot: got %+v, want it kept", f)
+	}
+	if f := find(t, found, "publications"); slices.Contains(f.Items, "pgmirror_dev") {
+		t.Errorf("another's publication: got %+v, want it left", f)
+	}
 }
 
 // TestDestroyWithoutServer: a server that is gone has taken its own with it; the
@@ -248,6 +269,11 @@ func TestDestroyWithoutServer(t *testing.T) {
 	cfg := w.config(t, undoNative)
 	mustApply(t, cfg)
 	elsewhere := w.config(t, undoNative, "POSTGRES_SERVER_ID="+w.serverID()+"x")
+	nameless := *elsewhere
+	nameless.Server.Host = ""
+	if f := find(t, planDestroy(t, &nameless), "connection"); len(f.Notes) != 1 || f.Notes[0].Code != "Kept" {
+		t.Errorf("a connection that can't be looked for: got %+v, want it told", f)
+	}
 	mustDestroy(t, elsewhere)
 	c := w.clients(t, cfg)
 	mirrors, err := c.Fabric.MirroredDatabases(t.Context(), cfg.Workspace)

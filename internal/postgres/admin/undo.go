@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -91,10 +92,12 @@ func (s *Session) GiveBack(ctx context.Context, m Moved, from string) ([]Stateme
 	return s.as(ctx, give, roles...)
 }
 
-// DropSeed drops the seed table, unless it has more than our one row.
+// DropSeed drops the seed table, unless it has more than our one row. Its lock
+// keeps others from writing one between the look and the drop.
 func DropSeed(schema, table string) []Statement {
 	name := ident(schema, table)
 	return []Statement{
+		{"lock the seed table", "LOCK TABLE " + name + " IN ACCESS EXCLUSIVE MODE"},
 		{"look that the seed table has no row of anybody's", "DO $$ BEGIN IF (SELECT count(*) > 1 FROM (SELECT FROM " + name + " LIMIT 2) x) " +
 			"THEN RAISE EXCEPTION 'the seed table has rows of somebody''s' USING ERRCODE = 'dependent_objects_still_exist'; END IF; END $$"},
 		{"drop the seed table", "DROP TABLE " + name},
@@ -211,11 +214,24 @@ func DropPublication(name string) Statement {
 	return Statement{"drop publication " + name, "DROP PUBLICATION " + ident(name)}
 }
 
-// Slot reports whether a replication slot is there, and whether somebody reads
-// from it.
-func (s *Session) Slot(ctx context.Context, name string) (exists, active bool, err error) {
-	list, err := many[bool](ctx, s, `SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, name)
-	return len(list) > 0, len(list) > 0 && list[0], wrap("look for slot "+name, err)
+// Slot is a replication slot.
+type Slot struct {
+	Active bool   // somebody reads from it
+	Other  string // what it is for, when a mirror of this database has none such; else ""
+}
+
+// Slot reads a replication slot, whose name is the only one on the server; ok is
+// false when there is none.
+func (s *Session) Slot(ctx context.Context, name string) (slot Slot, ok bool, err error) {
+	rows, err := s.conn.Query(ctx, `SELECT active, CASE WHEN slot_type <> 'logical' THEN 'physical replication' WHEN database <> current_database() THEN 'database ' || database
+		WHEN plugin <> 'pgoutput' THEN 'output plugin ' || plugin ELSE '' END AS other FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, name)
+	if err == nil {
+		slot, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Slot])
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Slot{}, false, nil
+	}
+	return slot, err == nil, wrap("look for slot "+name, err)
 }
 
 // DropSlot drops a replication slot.
