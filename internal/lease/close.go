@@ -65,6 +65,7 @@ func (h *Held) shut(ctx context.Context) error {
 func (l *Leases) finish(ctx context.Context, r Resource, rec record, quiet time.Duration, note func(*record, event) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.t.Close)
 	defer cancel()
+	begun := l.audit("close", rec.Lease, Begun) // that it can't be noted doesn't leave a door open
 	err := l.takeBack(ctx, r, rec, time.Now().Add(quiet), quiet > 0)
 	if err == nil && note != nil {
 		err = note(&rec, closed)
@@ -74,7 +75,7 @@ func (l *Leases) finish(ctx context.Context, r Resource, rec record, quiet time.
 		outcome = Failed
 		err = &UnprovedError{rec.Lease, err}
 	}
-	return errors.Join(err, l.audit("close", rec.Lease, outcome))
+	return errors.Join(err, begun, l.audit("close", rec.Lease, outcome))
 }
 
 func (l *Leases) takeBack(ctx context.Context, r Resource, rec record, quiet time.Time, unknown bool) error {

@@ -132,7 +132,11 @@ func (l *Leases) Forget(id string) error {
 		}
 		rec := j.pending[i]
 		rec.Event, rec.At = closed, l.o.Now().UTC()
-		return errors.Join(j.append(rec), l.audit("forget", rec.Lease, Done), j.close(true))
+		err = l.audit("forget", rec.Lease, Begun)
+		if err == nil {
+			err = errors.Join(j.append(rec), l.audit("forget", rec.Lease, Done))
+		}
+		return errors.Join(err, j.close(err == nil))
 	}
 	return fmt.Errorf("lease %s: %w", id, ErrNoLease)
 }

@@ -218,11 +218,11 @@ func TestAudit(t *testing.T) {
 			outcomes = append(outcomes, c.What+" "+string(c.Outcome))
 		}
 	}
-	if diff := cmp.Diff([]string{"open server-rule begun", "open server-rule done", "close server-rule done"}, outcomes); diff != "" {
+	if diff := cmp.Diff([]string{"open server-rule begun", "open server-rule done", "close server-rule begun", "close server-rule done"}, outcomes); diff != "" {
 		t.Errorf("of the lease (-want +got):\n%s", diff)
 	}
-	if whole != 103 || torn != 1 {
-		t.Errorf("got %d whole and %d torn lines, want 103 and 1", whole, torn)
+	if whole != 104 || torn != 1 {
+		t.Errorf("got %d whole and %d torn lines, want 104 and 1", whole, torn)
 	}
 }
 
