@@ -35,6 +35,7 @@ var canaries = map[string]string{
 // TestNoSecretIsSeen sets a mirror up, breaks and mends it, by every kind of
 // output there is, and looks for the passwords in all of it: the arguments of
 // every process, the server's log of every statement, outputs, errors and plans.
+// All that the commands write meanwhile has to be in the audit log.
 func TestNoSecretIsSeen(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers")
@@ -53,7 +54,11 @@ func TestNoSecretIsSeen(t *testing.T) {
 	if err := os.WriteFile(given, []byte(canaries["given"]+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.run(0, "rotate", "--yes", "--json", "--password-file", given)
+	cfg := w.config()
+	closeDoors(w.seen, w.clients, cfg)
+	w.run(0, "rotate", "--yes", "--json", "--password-file", given, "--allow", "open-vault,open-server")
+	w.run(0, "leases", "close", "--force", lend(w.seen, w.clients, cfg, time.Now()))
+	openDoors(w.seen, w.clients, cfg)
 	w.run(0, "rotate", "--yes", "--adopt", "role", "--password-file", given)
 	w.run(0, "leases", "list", "--json")
 	w.run(8, "plan", "--set", "admin.secret=wrong") // signs in with a wrong password
@@ -65,8 +70,12 @@ func TestNoSecretIsSeen(t *testing.T) {
 	w.disconnect()
 	w.run(1, "apply", "--yes", "--set", "role.secret=wrong")
 	w.fault()
+	w.run(0, "destroy", "--yes", "--allow", "drop-mirror")
 	w.elsewhere()
 	w.search(t)
+	if w.writes < 50 {
+		t.Errorf("%d writes were seen: nothing is proved of the audit log", w.writes)
+	}
 }
 
 // elsewhere enters the passwords by the other ways there are: the environment, a
@@ -116,6 +125,9 @@ type canaryWorld struct {
 
 	clients *setup.Clients
 
+	seen   *testimony
+	writes int
+
 	mu   sync.Mutex
 	argv bytes.Buffer
 }
@@ -126,18 +138,17 @@ func newCanaryWorld(t *testing.T) *canaryWorld {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &canaryWorld{t: t, dir: dir}
+	w := &canaryWorld{t: t, dir: dir, seen: &testimony{t: t, dir: dir}}
 	w.emu, err = emulator.Start(t.Context(), emulator.Options{
 		Dir: filepath.Join(dir, "emulator"), NoSync: true, PGBin: localpgtest.Servers(t)[0].Bin, ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
 		Native: nativeMirror(slog.New(slog.DiscardHandler), 20*time.Millisecond), Server: emulator.ServerOptions{AdminPassword: canaries["admin"]},
+		Log: slog.New(w.seen),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.emu.Close() })
-	if err := w.emu.Cluster().Set(t.Context(), "log_statement", "all"); err != nil {
-		t.Fatal(err)
-	}
+	w.seen.listen(w.emu.Cluster())
 	for _, kv := range w.emu.Env() {
 		if kv.Key != "POSTGRES_URL" {
 			w.env = append(w.env, kv.Key+"="+kv.Value)
@@ -174,12 +185,16 @@ func (w *canaryWorld) project() {
 	w.t.Chdir(w.dir)
 }
 
-func (w *canaryWorld) secrets() {
+func (w *canaryWorld) config() *config.Config {
 	cfg, err := config.Load(w.t.Context(), config.Options{Environ: w.env, File: filepath.Join(w.dir, "pgmirror.yaml")})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c, err := setup.NewClients(w.t.Context(), cfg)
+	return cfg
+}
+
+func (w *canaryWorld) secrets() {
+	c, err := setup.NewClients(w.t.Context(), w.config())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -238,8 +253,10 @@ func (w *canaryWorld) watch() {
 func (w *canaryWorld) run(want exitCode, args ...string) {
 	w.t.Helper()
 	var out bytes.Buffer
+	w.seen.begin()
 	got := execute(w.t.Context(), args, streams{In: strings.NewReader(""), Out: &out, Err: &out, Environ: w.env})
 	w.output.Write(out.Bytes())
+	w.writes += w.seen.judge(args)
 	if exitCode(got) != want {
 		w.t.Errorf("%q: exit %d, want %d\n%s", args, got, want, out.String())
 	}

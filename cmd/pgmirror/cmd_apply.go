@@ -194,7 +194,7 @@ func writeBack(ctx context.Context, s streams, all planned) error {
 	if len(values) == 0 {
 		return nil
 	}
-	if err := azd.Set(ctx, values); err != nil {
+	if err := s.doors.audited(inAzd(values), func() error { return azd.Set(ctx, values) }); err != nil {
 		return fail(exitError, "AzdNotWritten", "azd env get-values", "the mirror is set up, but azd's environment can't be written: %w", err)
 	}
 	s.say("wrote %s to the azd environment", strings.Join(slices.Sorted(maps.Keys(values)), ", "))

@@ -100,17 +100,17 @@ func forget(ctx context.Context, s streams, all planned) error {
 		return nil
 	}
 	var keys []string
-	if ses.facts.Mirror.ID == "" {
+	if ses.facts.Mirror.ID == "" && ses.cfg.Workspace != "" {
 		keys = append(keys, "fabricPostgresMirrorId")
 	}
-	if ses.facts.Connection.ID == "" {
+	if ses.facts.Connection.ID == "" && ses.cfg.Workspace != "" {
 		keys = append(keys, "fabricPostgresConnectionId")
 	}
 	values := ses.cfg.Forget(keys...)
 	if len(values) == 0 {
 		return nil
 	}
-	if err := azd.Set(ctx, values); err != nil {
+	if err := s.doors.audited(inAzd(values), func() error { return azd.Set(ctx, values) }); err != nil {
 		return fail(exitError, "AzdNotWritten", "azd env get-values", "the mirror is taken down, but azd's environment can't be written: %w", err)
 	}
 	return nil

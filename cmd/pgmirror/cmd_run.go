@@ -66,6 +66,10 @@ be reached within an hour.`,
 	return cmd
 }
 
+// lookEvery is how often a run looks for requests and at the catalog; 0 is the
+// mirror's own. Tests shorten it.
+var lookEvery time.Duration
+
 func runRun(ctx context.Context, o runOptions, s streams) error {
 	cfg, err := o.config.load(ctx, s)
 	if err != nil {
@@ -77,6 +81,7 @@ func runRun(ctx context.Context, o runOptions, s streams) error {
 	}
 	limitMemory(push.Budget + mirror.Beside)
 	push.Renew = func(ctx context.Context) (postgres.Endpoint, error) { return signIn(ctx, o.config, s) }
+	push.Changing = func(what string, do func() error) error { return s.doors.audited(inDatabase(cfg, what, ""), do) }
 	push.Reseed = o.reseed || cfg.Allows(config.Reseed)
 	view := newRunView(s, cfg, o.json)
 	guard := &walGuard{warn: view.warn}
@@ -131,7 +136,7 @@ func pushConfig(ctx context.Context, s streams, cfg *config.Config) (mirror.Conf
 	source := named(ses.clients.Endpoint(&ses.facts), "pgmirror run")
 	return mirror.Config{
 		Source: source, Spill: spill(source, cfg.Slot()), Slot: cfg.Slot(), Publications: publications, Landing: zone,
-		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget), Heal: cfg.Run.Heal,
+		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget), Heal: cfg.Run.Heal, Watch: lookEvery,
 		Fabric: ses.fabricTables(m.ID),
 	}, nil
 }

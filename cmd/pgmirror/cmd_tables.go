@@ -13,6 +13,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 	"github.com/pgmirror/pgmirror/internal/setup"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
@@ -170,9 +171,11 @@ func asks(kind mirror.RequestKind) func(context.Context, tablesOptions, streams)
 			}
 		}
 		for _, name := range o.names {
-			if err := m.ask(ctx, kind, name); err != nil {
+			schema, table := qualified(m.cfg, name)
+			if err := m.ask(ctx, mirror.Request{Kind: kind, Schema: schema, Table: table}); err != nil {
 				return err
 			}
+			s.say("asked: %s %s.%s", kind, schema, table)
 		}
 		return m.wait(ctx, o.wait, kind, o.names, before)
 	}
@@ -207,15 +210,29 @@ func (m *openMirror) refuse(kind mirror.RequestKind, states map[string]mirror.Ta
 	return nil
 }
 
-func (m *openMirror) ask(ctx context.Context, kind mirror.RequestKind, name string) error {
-	schema, table := qualified(m.cfg, name)
-	request := mirror.Request{Kind: kind, Schema: schema, Table: table}
-	err := m.s.doors.audited(m.cfg, "ask to "+string(kind), schema+"."+table, func() error { return mirror.Ask(ctx, m.zone, request) })
+// ask leaves a request, and notes it in the audit log.
+func (m *openMirror) ask(ctx context.Context, r mirror.Request) error {
+	what, table := "ask to "+string(r.Kind), r.Schema+"."+r.Table
+	err := m.s.doors.audited(inDatabase(m.cfg, what, table), func() error { return mirror.Ask(ctx, m.zone, r) })
 	if err != nil {
-		return fmt.Errorf("ask to %s %s.%s: %w", kind, schema, table, err)
+		return fmt.Errorf("%s %s: %w", what, table, err)
 	}
-	m.s.say("asked: %s %s.%s", kind, schema, table)
 	return nil
+}
+
+// change has statements run in the source, as one change in the audit log; in a
+// dry run it shows them instead.
+func (m *openMirror) change(ctx context.Context, o tablesOptions, what string, a *admin.Session, todo []admin.Statement) error {
+	if o.dryRun {
+		for _, st := range todo {
+			fmt.Fprintf(m.s.Out, "%s;\n", st.SQL)
+		}
+		return nil
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	return setupFailure(m.s.doors.audited(inDatabase(m.cfg, what, strings.Join(o.names, " ")), func() error { return a.Run(ctx, todo...) }))
 }
 
 // meaning is what follows from a request, for people.

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/postgres/admin"
@@ -25,15 +23,8 @@ func runTablesAdd(ctx context.Context, o tablesOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		showSQL(s, todo)
-		return nil
-	}
-	if len(todo) > 0 {
-		err := s.doors.audited(m.cfg, "tables add", strings.Join(o.names, " "), func() error { return a.Run(ctx, todo...) })
-		if err != nil {
-			return setupFailure(err)
-		}
+	if err := m.change(ctx, o, "tables add", a, todo); err != nil || o.dryRun {
+		return err
 	}
 	if len(added) == 0 {
 		s.say("Nothing was written: the publications have %s already.", plural(len(o.names), "table"))
@@ -141,11 +132,4 @@ func (m *openMirror) publish(ctx context.Context, a *admin.Session, keyless bool
 		todo, err = a.CreatePublication(ctx, name, keyless, members)
 	}
 	return todo, !exists, err
-}
-
-// showSQL writes statements as a DBA would run them.
-func showSQL(s streams, todo []admin.Statement) {
-	for _, st := range todo {
-		fmt.Fprintf(s.Out, "%s;\n", st.SQL)
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,23 +32,20 @@ func runTablesRemove(ctx context.Context, o tablesOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		showSQL(s, todo)
-		return nil
-	}
-	if len(todo) > 0 {
-		err := s.doors.audited(m.cfg, "tables remove", strings.Join(o.names, " "), func() error { return a.Run(ctx, todo...) })
-		if err != nil {
-			return setupFailure(err)
-		}
+	if err := m.change(ctx, o, "tables remove", a, todo); err != nil || o.dryRun {
+		return err
 	}
 	for _, name := range o.names {
-		if err := m.ask(ctx, mirror.Forget, name); errors.Is(err, mirror.ErrNoTable) {
-			s.say("%s is out of the publication; the mirror had nothing of it", name)
-		} else if err != nil {
-			return err
-		}
 		schema, table := qualified(m.cfg, name)
+		err := m.ask(ctx, mirror.Request{Kind: mirror.Forget, Schema: schema, Table: table})
+		switch {
+		case errors.Is(err, mirror.ErrNoTable):
+			s.say("%s is out of the publication; the mirror had nothing of it", name)
+		case err != nil:
+			return err
+		default:
+			s.say("asked: %s %s.%s", mirror.Forget, schema, table)
+		}
 		if wanted, _ := m.cfg.Mirror.Wants(schema, table); wanted {
 			s.say("  mirror.tables still asks for %s.%s: take it out there too, or the next apply on a fresh mirror takes it in", schema, table)
 		}

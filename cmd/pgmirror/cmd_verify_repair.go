@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/config"
@@ -64,8 +63,8 @@ func (o verifyOptions) repair(ctx context.Context, ses *session, r *verify.Recei
 		if len(q.Rows) == 0 {
 			continue
 		}
-		if err := mirror.Ask(ctx, zone, q); err != nil {
-			return nil, fmt.Errorf("ask to repair %s.%s: %w", t.Schema, t.Name, err)
+		if err := open.ask(ctx, q); err != nil {
+			return nil, err
 		}
 		s.say("asked: repair %s of %s.%s", plural(len(q.Rows), "row"), t.Schema, t.Name)
 		requests, asked = append(requests, q), append(asked, t.Schema+"."+t.Name)

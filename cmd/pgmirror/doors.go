@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/user"
 	"slices"
+	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/lease"
@@ -72,13 +74,26 @@ func (k *keeper) wanted() error {
 	return &failure{Exit: exitPrecondition, Code: "StateMissing", Err: k.fault, Next: "export PGMIRROR_STATE=DIR"}
 }
 
-// audited writes a change of the mirror's server or landing zone to the audit log,
-// before and after it is made.
-func (k *keeper) audited(cfg *config.Config, what, detail string, do func() error) error {
+// audited writes a change to the audit log, before and after it is made; without
+// a place for the log it isn't made.
+func (k *keeper) audited(c lease.Change, do func() error) error {
 	if k == nil {
 		return do()
 	}
-	return k.doors.Audited(lease.Change{What: what, Resource: cmp.Or(cfg.Server.ID, cfg.Server.Host) + " database " + cfg.Server.Database, Detail: detail}, do)
+	if err := k.wanted(); err != nil {
+		return err
+	}
+	return k.doors.Audited(c, do)
+}
+
+// inDatabase is a change in the mirror's database or landing zone.
+func inDatabase(cfg *config.Config, what, detail string) lease.Change {
+	return lease.Change{What: what, Resource: cmp.Or(cfg.Server.ID, cfg.Server.Host) + " database " + cfg.Server.Database, Detail: detail}
+}
+
+// inAzd is a change of azd's environment.
+func inAzd(values map[string]string) lease.Change {
+	return lease.Change{What: "azd env set", Resource: "azd environment", Detail: strings.Join(slices.Sorted(maps.Keys(values)), " ")}
 }
 
 // end closes what is open, after all else. The error is lease.ErrUnproved when

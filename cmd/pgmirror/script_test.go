@@ -18,6 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	lookEvery = 500 * time.Millisecond
 	testscript.Main(m, map[string]func(){
 		"pgmirror": func() { mortal(); main() },
 	})

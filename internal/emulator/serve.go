@@ -45,7 +45,7 @@ func (e *Emulator) serve(ctx context.Context) error {
 		}
 	}
 	for name, h := range map[string]http.Handler{"dfs": e.lake, "blob": e.lake.Blob()} {
-		if err := e.serveTLS(name, e.faults.wrap(name, e.refuseLake(name), h)); err != nil {
+		if err := e.serveTLS(name, e.faults.wrap(name, e.refuseLake(name), e.logged(name, h))); err != nil {
 			return err
 		}
 	}
@@ -57,6 +57,14 @@ func (e *Emulator) serve(ctx context.Context) error {
 		return nil
 	}
 	return f.runOpenMirror(e.o.OpenMirror)
+}
+
+// logged tells the log of every request, before it is answered.
+func (e *Emulator) logged(service string, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.o.Log.Debug("asked", "service", service, "method", r.Method, "path", r.URL.Path)
+		h.ServeHTTP(w, r)
+	})
 }
 
 // refuseLake tells a fault as OneLake does.

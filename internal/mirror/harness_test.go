@@ -101,7 +101,7 @@ func (b *bench) config(s store.Store) Config {
 	return Config{
 		Source: postgres.Endpoint{Host: b.cluster.Host, Port: b.cluster.Port, Database: b.db, User: "postgres", Password: "pw", SSLMode: "disable"},
 		Slot:   "s_" + b.db, Publications: []string{"p"}, Landing: s, Freshness: 20 * time.Millisecond, Workers: 2,
-		retry: func(int) time.Duration { return 10 * time.Millisecond }, watch: 200 * time.Millisecond, idle: 100 * time.Millisecond,
+		retry: func(int) time.Duration { return 10 * time.Millisecond }, Watch: 200 * time.Millisecond, idle: 100 * time.Millisecond,
 	}
 }
 

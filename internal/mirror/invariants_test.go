@@ -120,7 +120,7 @@ func TestRewrittenWhileCopied(t *testing.T) {
 func TestColumnAddedBeforeJoin(t *testing.T) {
 	b := newBench(t, tables...)
 	cfg := b.config(b.landing)
-	cfg.watch = time.Hour
+	cfg.Watch = time.Hour
 	added := make(chan bool, 1)
 	cfg.Fabric = func(context.Context) ([]FabricTable, error) { // asked when the folder is gone
 		b.exec(`ALTER TABLE plain ADD COLUMN late int`, `UPDATE plain SET late = id`)
@@ -147,7 +147,7 @@ func TestColumnAddedBeforeJoin(t *testing.T) {
 func TestDroppedUnderFill(t *testing.T) {
 	b := newBench(t, tables...)
 	cfg := b.config(b.landing)
-	cfg.Freshness, cfg.watch = 3*time.Second, time.Hour
+	cfg.Freshness, cfg.Watch = 3*time.Second, time.Hour
 	stop := b.start(cfg)
 	b.caughtUp()
 	b.exec(`UPDATE toast SET small = 5; `, `ALTER TABLE toast DROP COLUMN small`)

@@ -148,9 +148,7 @@ func (m *mirror) joinNew(ctx context.Context, tables []*table) error {
 		return err
 	}
 	defer repl.Close(context.WithoutCancel(ctx)) // and with it the slot
-	told := m.tellBlockers(ctx, int32(repl.PID()))
-	created, err := postgres.CreateTemporarySlot(ctx, repl, joinSlot(m.cfg.Slot, m.run))
-	told()
+	created, err := m.createSlot(ctx, repl, joinSlot(m.cfg.Slot, m.run), postgres.CreateTemporarySlot)
 	if err != nil {
 		return err
 	}
@@ -211,7 +209,7 @@ func joinSlot(slot, run string) string { return slot[:min(len(slot), 40)] + "_jo
 func (m *mirror) watch(ctx context.Context) error {
 	for {
 		select {
-		case <-time.After(m.cfg.watch):
+		case <-time.After(m.cfg.Watch):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

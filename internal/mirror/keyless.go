@@ -72,12 +72,19 @@ func (m *mirror) tellRefused(ctx context.Context, sql *pgx.Conn) error {
 	}
 	for _, f := range refused {
 		reason := fmt.Sprintf("PostgreSQL refuses its updates and deletes: publication %s has it, and it has no replica identity", f.Publication)
-		if f.Mend != "" {
-			if _, err := sql.Exec(ctx, f.Mend); err == nil {
-				reason += "; it was taken out"
-			} else {
+		switch {
+		case f.Mend != "" && f.May:
+			err := m.cfg.Changing("take table "+f.Schema+"."+f.Table+" out of publication "+f.Publication, func() error {
+				_, err := sql.Exec(ctx, f.Mend)
+				return err
+			})
+			if err != nil {
 				reason += fmt.Sprintf("; it could not be taken out (%v): %s", err, f.Mend)
+			} else {
+				reason += "; it was taken out"
 			}
+		case f.Mend != "":
+			reason += "; its owner can take it out: " + f.Mend
 		}
 		if table := f.Schema + "." + f.Table; m.watched.news(table, reason) {
 			m.emit(Event{Kind: Refused, Table: table, Reason: reason})

@@ -34,6 +34,7 @@ type Config struct {
 	Freshness time.Duration   // how long a change may wait for others to share its file; 0: 5 s
 	Workers   int             // connections of a snapshot, and tables published at once; 0: 4
 	Budget    int64           // bytes of changes held in memory; 0: 256 MiB
+	Watch     time.Duration   // between looks at the catalog and for requests; 0: 10 s
 	Heal      time.Duration   // a table without a key that has missed changes is built anew when that is this long ago; 0: never
 	Spill     *postgres.Spill // where large transactions are kept until they commit; nil: the server keeps them
 	Reseed    bool            // when the slot is lost or not as we left it, make a new one and copy every table anew
@@ -44,19 +45,25 @@ type Config struct {
 
 	Events func(Event) // told what happens, one call at a time; nil: nobody is
 
+	// Changing stands around every change in the source, and does it. nil: it is
+	// just done.
+	Changing func(what string, do func() error) error
+
 	// Fabric lists the tables that Fabric has: for noticing what it has lost, and
 	// because it has to have dropped a table before the table's folder is made
 	// again. nil: nobody is asked, and nobody waited for.
 	Fabric func(ctx context.Context) ([]FabricTable, error)
 
 	retry  func(try int) time.Duration // before the next try; tests shorten it
-	watch  time.Duration               // between looks at the catalog and for requests
 	chunk  uint32                      // heap blocks a chunk of a snapshot has
 	maxRow int                         // bytes of the largest row that is mirrored: it passes through memory whole, several times over
 	idle   time.Duration               // how long the slot may lag behind an idle database
 }
 
 func (c Config) withDefaults() Config {
+	if c.Changing == nil {
+		c.Changing = func(_ string, do func() error) error { return do() }
+	}
 	if c.Freshness <= 0 {
 		c.Freshness = 5 * time.Second
 	}
@@ -75,8 +82,8 @@ func (c Config) withDefaults() Config {
 	if c.idle <= 0 {
 		c.idle = 10 * time.Second
 	}
-	if c.watch <= 0 {
-		c.watch = 10 * time.Second
+	if c.Watch <= 0 {
+		c.Watch = 10 * time.Second
 	}
 	if c.retry == nil {
 		c.retry = func(try int) time.Duration { return min(30*time.Second, 250*time.Millisecond<<min(try, 7)) }

@@ -537,7 +537,7 @@ func TestFabricLosesTables(t *testing.T) {
 	says := []FabricTable{{Schema: "public", Table: "plain", Rows: 2000}, {Schema: "public", Table: "pair", Rows: 500}, {Schema: "public", Table: "toast", Rows: 60}, {Schema: "public", Table: "moving", Rows: 50}}
 	looks := make(chan bool, 100)
 	cfg := b.config(b.landing)
-	cfg.watch = 30 * time.Millisecond
+	cfg.Watch = 30 * time.Millisecond
 	cfg.Fabric = func(context.Context) ([]FabricTable, error) {
 		mu.Lock()
 		defer mu.Unlock()

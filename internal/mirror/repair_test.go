@@ -204,7 +204,7 @@ func cutRepair(t *testing.T, n int, after bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cfg := b.config(f)
-	cfg.watch, cfg.idle = 20*time.Millisecond, time.Hour // nothing else is written
+	cfg.Watch, cfg.idle = 20*time.Millisecond, time.Hour // nothing else is written
 	cfg.Events = func(e Event) {
 		switch e.Kind {
 		case Streaming:

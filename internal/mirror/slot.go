@@ -169,16 +169,18 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 			Next: fmt.Sprintf("if nothing uses it: SELECT pg_drop_replication_slot('%s')", m.cfg.Slot)}
 	}
 	if there {
-		if _, err := sql.Exec(ctx, "SELECT pg_drop_replication_slot($1)", m.cfg.Slot); err != nil {
+		err := m.cfg.Changing("drop replication slot "+m.cfg.Slot, func() error {
+			_, err := sql.Exec(ctx, "SELECT pg_drop_replication_slot($1)", m.cfg.Slot)
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("drop what a dead run left: %w", err)
 		}
 	}
 	if err := m.state.change(ctx, func(s *mirrorState) { s.Phase = phaseSlot }); err != nil {
 		return err
 	}
-	told := m.tellBlockers(ctx, int32(e.conn.PID()))
-	created, err := postgres.CreateSlot(ctx, e.conn, m.cfg.Slot)
-	told()
+	created, err := m.createSlot(ctx, e.conn, m.cfg.Slot, postgres.CreateSlot)
 	if err != nil {
 		return err
 	}
@@ -191,4 +193,16 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 		s.Phase, s.SystemID, s.Timeline = phaseMirroring, m.system.id, m.system.timeline
 		s.ConsistentPoint, s.Acked = point, point
 	})
+}
+
+// createSlot makes a slot by create, and tells meanwhile what it waits for.
+func (m *mirror) createSlot(ctx context.Context, repl *pgconn.PgConn, name string,
+	create func(context.Context, *pgconn.PgConn, string) (postgres.SlotCreated, error)) (created postgres.SlotCreated, err error) {
+	told := m.tellBlockers(ctx, int32(repl.PID()))
+	defer told()
+	err = m.cfg.Changing("create replication slot "+name, func() (err error) {
+		created, err = create(ctx, repl, name)
+		return err
+	})
+	return created, err
 }

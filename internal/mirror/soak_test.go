@@ -675,7 +675,7 @@ func runSoakChild(settings string) {
 		Spill:  &postgres.Spill{Dir: o.Spill, MemoryBytes: 64 << 10, MaxBytes: 64 << 20},
 		Events: func(e Event) { fmt.Println(e.Kind, e.Table, e.Number, e.Rows, e.LSN, e.Reason) },
 		Fabric: said,
-		retry:  func(int) time.Duration { return 20 * time.Millisecond }, watch: 300 * time.Millisecond, idle: 100 * time.Millisecond,
+		retry:  func(int) time.Duration { return 20 * time.Millisecond }, Watch: 300 * time.Millisecond, idle: 100 * time.Millisecond,
 	}
 	err = Run(context.Background(), cfg)
 	var fault *Fault

@@ -78,6 +78,7 @@ type Refusal struct {
 	Schema, Table string
 	Publication   string
 	Mend          string // the statement that ends it; "" when the publication has all tables, or all of a schema
+	May           bool   // whether we may execute that
 }
 
 // Refused lists the refused tables of some publications.
@@ -85,7 +86,8 @@ func Refused(ctx context.Context, q Querier, publications []string) ([]Refusal, 
 	rows, err := q.Query(ctx, `SELECT n.nspname, c.relname, p.pubname,
 			coalesce((SELECT pg_catalog.format('ALTER PUBLICATION %I DROP TABLE %I.%I', p.pubname, m.relnamespace::regnamespace::name, m.relname)
 				FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_class m ON m.oid = r.prrelid
-				WHERE r.prpubid = p.oid AND r.prrelid IN (SELECT c.oid UNION SELECT a.relid FROM pg_catalog.pg_partition_ancestors(c.oid) a) LIMIT 1), '')
+				WHERE r.prpubid = p.oid AND r.prrelid IN (SELECT c.oid UNION SELECT a.relid FROM pg_catalog.pg_partition_ancestors(c.oid) a) LIMIT 1), ''),
+			pg_catalog.pg_has_role(p.pubowner, 'USAGE')
 		FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables t USING (pubname)
 		JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
 		JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
