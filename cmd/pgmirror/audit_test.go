@@ -202,13 +202,13 @@ func (w *testimony) Handle(_ context.Context, r slog.Record) error {
 }
 
 // changes says that a request changes something. What run publishes all the time,
-// and the requests that it removes when they are answered, are data.
+// and its taking of requests and removing them when they are answered, are data.
 func changes(service, method, path string) bool {
 	switch service {
 	case "control":
 		return false
 	case "dfs", "blob":
-		return (method == "PUT" || method == "PATCH") && strings.Contains(path, "/_pgmirror/requests/")
+		return (method == "PUT" || method == "PATCH") && strings.Contains(path, "/_pgmirror/requests/") && !strings.HasSuffix(path, ".taken")
 	}
 	asks := slices.ContainsFunc([]string{"/getDefinition", "/getMirroringStatus", "/getTablesMirroringStatus", "/testConnection"},
 		func(end string) bool { return strings.HasSuffix(path, end) })
