@@ -2,16 +2,23 @@ package emulator
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
-// entraAdministrator is one of the server's Microsoft Entra administrators. Its
-// role in PostgreSQL is not made: nobody signs in with an Entra token here.
+// entraAdministrator is one of the server's Microsoft Entra administrators: a role
+// in PostgreSQL whose password is the token of whoever it is.
 type entraAdministrator struct {
 	Name   string `json:"principalName"`
 	Type   string `json:"principalType"`
@@ -72,7 +79,10 @@ func (a *arm) putAdministrator(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return a.begin(c, "Updating", path, func(context.Context) error {
+	return a.begin(c, "Updating", path, func(ctx context.Context) error {
+		if err := a.db.putAdministrator(ctx, a.state, id, p); err != nil {
+			return err
+		}
 		return a.state.change(func(s *state) error {
 			if s.Server.Administrators == nil {
 				s.Server.Administrators = map[string]entraAdministrator{}
@@ -83,14 +93,80 @@ func (a *arm) putAdministrator(c *call) (reply, error) {
 	})
 }
 
+// putAdministrators gives every administrator the token that is good now.
+func (c *cluster) putAdministrators(ctx context.Context, f *stateFile) error {
+	var all map[string]entraAdministrator
+	f.look(func(s *state) { all = maps.Clone(s.Server.Administrators) })
+	for id, p := range all {
+		if err := c.putAdministrator(ctx, f, id, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putAdministrator makes an administrator's role. It signs in with the token that
+// this emulator gives out, when that is its own or that of a member of its group.
+func (c *cluster) putAdministrator(ctx context.Context, f *stateFile, id string, p entraAdministrator) error {
+	var token string
+	f.look(func(s *state) {
+		if equalFold(id, s.User) || slices.ContainsFunc(s.World.Groups, func(g string) bool { return equalFold(g, id) }) {
+			token = s.Tokens.value(audiencePostgres)
+		}
+	})
+	return c.with(ctx, "postgres", func(conn *pgx.Conn) error {
+		kind := map[string]string{"Group": "group", "ServicePrincipal": "service"}[p.Type]
+		var made bool
+		err := conn.QueryRow(ctx, `SELECT emulator_put_administrator($1, $2, $3, $4)`, p.Name, id, firstNonEmpty(kind, "user"), scramVerifier(token)).Scan(&made)
+		if err == nil && !made {
+			err = invalidValue("principalName", p.Name)
+		}
+		return err
+	})
+}
+
+// scramVerifier is what PostgreSQL keeps of a password (RFC 5803), so that no
+// statement holds it; "" of none.
+func scramVerifier(password string) string {
+	if password == "" {
+		return ""
+	}
+	const iterations = 4096
+	salt := make([]byte, 16)
+	rand.Read(salt)
+	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
+	if err != nil {
+		panic(err) // only for sizes that no hash has
+	}
+	sign := func(text string) []byte {
+		h := hmac.New(sha256.New, salted)
+		h.Write([]byte(text))
+		return h.Sum(nil)
+	}
+	stored := sha256.Sum256(sign("Client Key"))
+	b64 := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, b64(salt), b64(stored[:]), b64(sign("Server Key")))
+}
+
 func (a *arm) deleteAdministrator(c *call) (reply, error) {
 	id := strings.ToLower(c.vars["id"])
 	var there bool
-	a.state.look(func(s *state) { _, there = s.Server.Administrators[id] })
+	var name string
+	a.state.look(func(s *state) {
+		p, ok := s.Server.Administrators[id]
+		there, name = ok, p.Name
+	})
 	if !there {
 		return reply{status: http.StatusNoContent}, nil
 	}
-	return a.begin(c, "Updating", "", func(context.Context) error {
+	return a.begin(c, "Updating", "", func(ctx context.Context) error {
+		err := a.db.with(ctx, "postgres", func(conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, `SELECT emulator_remove_administrator($1)`, name)
+			return err
+		})
+		if err != nil {
+			return err
+		}
 		return a.state.change(func(s *state) error {
 			delete(s.Server.Administrators, id)
 			return nil

@@ -153,8 +153,11 @@ func (c *cluster) databases(ctx context.Context) (names []string, err error) {
 //go:embed prepare.sql
 var prepareSQL string
 
-// prepare gives a new cluster the roles and owners that Azure's has. It may run
-// again.
+//go:embed entra.sql
+var entraSQL string
+
+// prepare gives a new cluster the roles, owners and functions that Azure's has.
+// It may run again.
 func (c *cluster) prepare(ctx context.Context, admin, password string) error {
 	err := c.with(ctx, "postgres", func(conn *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
@@ -163,7 +166,7 @@ func (c *cluster) prepare(ctx context.Context, admin, password string) error {
 			if _, err := tx.Exec(ctx, put, admin, password); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, prepareSQL)
+			_, err := tx.Exec(ctx, prepareSQL+entraSQL)
 			return err
 		})
 	})

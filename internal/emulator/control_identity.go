@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// audiences are those that the managed identity gets tokens for.
-var audiences = []string{audienceFabric, audienceARM, audienceVault, audienceStorage}
+// audiences are those of the environment's tokens and the managed identity's.
+var audiences = []string{audienceFabric, audienceARM, audienceVault, audienceStorage, audiencePostgres}
 
 // classicARM is ARM's older name, which Azure's SDKs still ask for.
 const classicARM = "https://management.core.windows.net"
@@ -38,7 +38,11 @@ func (k *control) identityToken(c *call) (reply, error) {
 	t := mint(resource, k.now().Add(identityLife))
 	var client string
 	err := k.state.change(func(s *state) error {
-		s.Tokens = append(s.Tokens, t) // behind those of the environment
+		if resource == audiencePostgres { // a role of PostgreSQL has one password
+			t, _ = s.Tokens.newest(resource)
+		} else {
+			s.Tokens = append(s.Tokens, t) // behind those of the environment
+		}
 		client = s.User
 		return nil
 	})

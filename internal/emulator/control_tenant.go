@@ -16,6 +16,7 @@ type worldState struct {
 	VaultAccess    string        `json:"vaultAccess,omitempty"`    // "" is all; get, none
 	VaultPolicies  bool          `json:"vaultPolicies,omitempty"`  // access policies instead of roles
 	VaultDelay     time.Duration `json:"vaultDelay,omitempty"`     // until a change of the vault's gates is in force
+	Groups         []string      `json:"groups,omitempty"`         // of Entra, by object id, with whoever holds the tokens as a member
 }
 
 func (k *control) getTenant(*call) (reply, error) {
@@ -31,6 +32,7 @@ func (k *control) getTenant(*call) (reply, error) {
 	return reply{http.StatusOK, map[string]any{
 		"capacity": capacity, "oneLakeExternalApps": !w.NoExternalApps,
 		"vaultAccess": firstNonEmpty(w.VaultAccess, "all"), "vaultPermissionModel": model, "vaultDelay": w.VaultDelay.String(),
+		"groups": append([]string{}, w.Groups...),
 	}}, nil
 }
 
@@ -39,6 +41,7 @@ func (k *control) patchTenant(c *call) (reply, error) {
 	var in struct {
 		Capacity, VaultAccess, VaultPermissionModel, VaultDelay *string
 		OneLakeExternalApps                                     *bool
+		Groups                                                  *[]string
 	}
 	if f := c.decode(&in, invalidControl); f != nil {
 		return reply{}, f
@@ -69,10 +72,16 @@ func (k *control) patchTenant(c *call) (reply, error) {
 			w.VaultDelay = delay
 		}
 		w.VaultAccess = or(in.VaultAccess, w.VaultAccess)
+		w.Groups = or(in.Groups, w.Groups)
 		return nil
 	})
 	if err != nil {
 		return reply{}, err
+	}
+	if in.Groups != nil {
+		if err := k.mirrors.db.putAdministrators(c.Context(), k.state); err != nil {
+			return reply{}, err
+		}
 	}
 	if in.Capacity != nil && *in.Capacity == "Paused" {
 		if err := k.mirrors.pauseAll(); err != nil {

@@ -107,6 +107,7 @@ func TestSDKEntraAdministrators(t *testing.T) {
 	if err != nil || len(page.Value) != 1 {
 		t.Fatalf("list: got %d %v, want 1", len(page.Value), err)
 	}
+	w.signInByEntra(t)
 	d, err := c.BeginDelete(ctx, id.ResourceGroupName, id.Name, who, nil)
 	if err != nil {
 		t.Fatal(err)

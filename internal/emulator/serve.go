@@ -34,7 +34,7 @@ func (e *Emulator) serve(ctx context.Context) error {
 	m.login = f.login
 	a := newARM(&arm{state: e.state, db: e.db, delay: e.o.ARMDelay, base: e.base["arm"], vault: e.base["vault"], tasks: e.tasks, log: e.o.Log, edge: m.edge, now: e.now, firewall: e.o.Server.ClientFirewall},
 		e.authorizer(audienceARM, authorizeARM))
-	if err := a.gateClients(ctx); err != nil {
+	if err := errors.Join(a.gateClients(ctx), e.db.putAdministrators(ctx, e.state)); err != nil {
 		return err
 	}
 	v := newVault(&vault{state: e.state, tokens: e.tokens, base: e.base["vault"], now: e.now}, e.o.Log)
@@ -235,12 +235,19 @@ func (s *state) renewTokens(now time.Time) {
 		}
 	}
 	s.Tokens = nil
-	for _, audience := range []string{audienceFabric, audienceARM, audienceVault, audienceStorage} {
+	for _, audience := range audiences {
 		if t, ok := keep.newest(audience); !ok || t.Expires.Sub(now) < tokenLife/2 {
-			s.Tokens = append(s.Tokens, mint(audience, now.Add(tokenLife))) // in front: value finds it first
+			s.Tokens = append(s.Tokens, s.mint(audience, now.Add(tokenLife))) // in front: value finds it first
 		}
 	}
 	s.Tokens = append(s.Tokens, keep...)
+}
+
+func (s *state) mint(audience string, expires time.Time) token {
+	if audience == audiencePostgres {
+		return mintFor(audience, s.Tenant, s.User, expires)
+	}
+	return mint(audience, expires)
 }
 
 func (ts tokens) newest(audience string) (found token, ok bool) {
@@ -273,6 +280,7 @@ func (e *Emulator) Env() []KV {
 		{"ARM_TOKEN", s.Tokens.value(audienceARM)},
 		{"VAULT_TOKEN", s.Tokens.value(audienceVault)},
 		{"STORAGE_TOKEN", s.Tokens.value(audienceStorage)},
+		{"POSTGRES_TOKEN", s.Tokens.value(audiencePostgres)},
 		{"POSTGRES_SERVER_ID", serverID(&s)},
 		{"POSTGRES_URL", u.String()},
 		{"EMULATOR_ENDPOINT", e.base["control"]},

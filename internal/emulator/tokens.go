@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -16,6 +17,8 @@ const (
 	audienceARM     = "https://management.azure.com"
 	audienceVault   = "https://vault.azure.net"
 	audienceStorage = "https://storage.azure.com"
+
+	audiencePostgres = "https://ossrdbms-aad.database.windows.net" // of a sign-in to PostgreSQL, in place of a password
 )
 
 // token is one bearer token that the emulator gave out. It says nothing by
@@ -44,6 +47,16 @@ func mint(audience string, expires time.Time) token {
 	b := make([]byte, 32)
 	rand.Read(b)
 	return token{Value: "emu_" + base64.RawURLEncoding.EncodeToString(b), Audience: audience, Expires: expires}
+}
+
+// mintFor is a token that says whose it is: whoever signs in to PostgreSQL with it
+// has to know as whom. Nobody signed that; it counts because it is known here.
+func mintFor(audience, tenant, user string, expires time.Time) token {
+	t := mint(audience, expires)
+	claims, _ := json.Marshal(map[string]any{"aud": audience, "tid": tenant, "oid": user, "exp": expires.Unix()}) // texts and a number always marshal
+	b64 := base64.RawURLEncoding.EncodeToString
+	t.Value = b64([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + b64(claims) + "." + t.Value
+	return t
 }
 
 // check judges the Authorization header of r for one audience.
