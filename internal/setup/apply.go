@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgmirror/pgmirror/internal/fabric"
 	"github.com/pgmirror/pgmirror/internal/lease"
 )
 
@@ -80,9 +81,20 @@ func (r *runner) bring(ctx context.Context, approved Finding) error {
 	}
 }
 
-// apply writes, and notes it in the audit log when there is one.
+// apply writes, and notes it in the audit log when there is one. What Fabric
+// isn't ready for yet had no effect, and is asked for again.
 func (r *runner) apply(ctx context.Context, f Finding) error {
-	do := func() error { return r.step.Apply(ctx, r.facts) }
+	do := func() error {
+		_, err := r.await(ctx, f, func(context.Context) (Finding, bool, error) {
+			err := r.step.Apply(ctx, r.facts)
+			if fabric.IsNotReady(err) {
+				f.Action, f.Have = Wait, "Fabric isn't ready for it yet"
+				return f, false, nil
+			}
+			return f, true, err
+		})
+		return err
+	}
 	c, ok := r.step.(interface {
 		doors() *Doors
 		resourceOf(step string) string
@@ -116,27 +128,32 @@ func mayWrite(approved, now Finding) error {
 
 // look checks until it sees what it waits for: Azure and Fabric answer reads from
 // replicas that lag behind a write, and some of what they accept takes minutes.
-// This is the only place that waits for the world. The limit is for the world to
-// change: a first look that our own calls make slow is let come to its end.
 func (r *runner) look(ctx context.Context, seen func(Finding) bool) (Finding, error) {
+	known := Finding{Step: r.step.Name(), Action: Wait, Have: "not seen yet"}
+	return r.await(ctx, known, func(ctx context.Context) (Finding, bool, error) {
+		f, err := check(ctx, r.step, r.facts)
+		return f, err == nil && seen(f), err
+	})
+}
+
+// await tries until it is done, or a try fails. This is the only place that waits
+// for the world. The limit is for the world to change: a first try that our own
+// calls make slow is let come to its end.
+func (r *runner) await(ctx context.Context, known Finding, try func(context.Context) (f Finding, done bool, err error)) (Finding, error) {
 	limit, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
 	first, cancelFirst := context.WithTimeout(ctx, max(r.limit, firstLook))
 	defer cancelFirst()
-	looking := first
-	known := Finding{Step: r.step.Name(), Action: Wait, Have: "not seen yet"}
+	trying := first
 	for delay := 20 * time.Millisecond; ; delay = min(delay*2, 3*time.Second) {
-		f, err := check(looking, r.step, r.facts)
-		if err != nil && !(looking.Err() != nil && ctx.Err() == nil) {
+		f, done, err := try(trying)
+		if done || err != nil && !(trying.Err() != nil && ctx.Err() == nil) {
 			return f, err
-		}
-		if err == nil && seen(f) {
-			return f, nil
 		}
 		if err == nil {
 			known = f
 		}
-		looking = limit
+		trying = limit
 		if delay > 20*time.Millisecond {
 			r.emit(Event{Kind: Waiting, Step: r.step.Name(), Finding: known, What: known.Have, Elapsed: time.Since(r.start), Limit: r.limit})
 		}
@@ -144,12 +161,12 @@ func (r *runner) look(ctx context.Context, seen func(Finding) bool) (Finding, er
 			if ctx.Err() != nil {
 				return known, &StepError{r.step.Name(), "settle", ctx.Err()}
 			}
-			return known, &TimeoutError{known, r.limit} // a look that was cut short says nothing
+			return known, &TimeoutError{known, r.limit} // a try that was cut short says nothing
 		}
 	}
 }
 
-// firstLook is what the first look of a step may take at least.
+// firstLook is what the first try of a step may take at least.
 const firstLook = time.Minute
 
 func (r *runner) tell(kind EventKind, f Finding) {

@@ -3,6 +3,7 @@ package setup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pgmirror/pgmirror/internal/fabric"
 )
 
 // lagging is a world whose reads lag behind its writes.
@@ -24,6 +27,7 @@ type fakeStep struct {
 	name, needs, consent string
 	w                    *lagging
 	never                bool // its write is never seen
+	early                int  // its first writes come too early
 }
 
 func (s fakeStep) Name() string { return s.name }
@@ -45,6 +49,9 @@ func (s fakeStep) Check(context.Context, *Facts) (Finding, error) {
 
 func (s fakeStep) Apply(context.Context, *Facts) error {
 	s.w.calls = append(s.w.calls, s.name)
+	if len(s.w.calls) <= s.early {
+		return fmt.Errorf("start: %w", &fabric.Error{Status: 400, Code: "MirroredDatabaseNotReady"})
+	}
 	s.w.done[s.name], s.w.stale = true, 3
 	return nil
 }
@@ -108,6 +115,26 @@ func TestApplyGivesUp(t *testing.T) {
 			t.Errorf("got %v after %v and writes %q, want a timeout after one write", err, time.Since(start), w.calls)
 		}
 	})
+}
+
+// TestApplyAsksAgain: what Fabric isn't ready for yet is asked for again, as long
+// as the step's patience lasts.
+func TestApplyAsksAgain(t *testing.T) {
+	for early, want := range map[int]string{4: "", 1 << 30: "TimedOut"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &lagging{done: map[string]bool{}}
+			steps := []Step{fakeStep{name: "start", w: w, early: early}}
+			approved, err := Plan(t.Context(), steps, &Facts{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			err = Apply(t.Context(), steps, &Facts{}, approved, func(Event) {})
+			if Code(err) != want || want == "" && len(w.calls) != early+1 || time.Since(start) > 4*time.Minute {
+				t.Errorf("too early %d times: got %v after %v and %d writes, want %q", early, err, time.Since(start), len(w.calls), want)
+			}
+		})
+	}
 }
 
 // slowStep takes longer to look at than one is ready to wait for it.

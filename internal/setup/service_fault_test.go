@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pgmirror/pgmirror/internal/emulator"
+	"github.com/pgmirror/pgmirror/internal/fabric"
 	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
@@ -75,6 +76,9 @@ func TestPassingFaults(t *testing.T) {
 		err := r.apply(t, cfg)
 		done = err == nil
 		t.Logf("run %d: %v", runs+1, err)
+		if fabric.IsNotReady(err) {
+			t.Error("a mirror that isn't ready yet ended the run")
+		}
 		if runs++; runs > 6 {
 			t.Fatalf("not done after %d runs", runs)
 		}
