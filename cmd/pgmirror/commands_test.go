@@ -139,24 +139,28 @@ func subRows(c *cobra.Command) string {
 	return b.String()
 }
 
-// TestPermissionPages holds the table in docs/permissions.md against what each
+// TestPermissionPages holds the tables in docs/permissions.md against what each
 // step declares.
 func TestPermissionPages(t *testing.T) {
 	path := filepath.Join("..", "..", "docs", "permissions.md")
-	text, err := os.ReadFile(path)
+	read, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "<!-- generated: steps -->\n", "<!-- end -->\n"
-	head, rest, ok := strings.Cut(string(text), begin)
-	_, tail, closed := strings.Cut(rest, end)
-	if !ok || !closed {
-		t.Fatalf("%s has no place for the table", path)
+	text := string(read)
+	for name, rights := range map[string][]setup.Rights{"steps": setup.AllRights(), "destroy": setup.UndoRights()} {
+		begin, end := "<!-- generated: "+name+" -->\n", "<!-- end -->\n"
+		head, rest, ok := strings.Cut(text, begin)
+		_, tail, closed := strings.Cut(rest, end)
+		if !ok || !closed {
+			t.Fatalf("%s has no place for the table of %s", path, name)
+		}
+		var b strings.Builder
+		b.WriteString("| Step | Mode | To look | To change |\n|---|---|---|---|\n")
+		for _, r := range rights {
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.Step, r.Modes, r.Look, r.Change)
+		}
+		text = head + begin + b.String() + end + tail
 	}
-	var b strings.Builder
-	b.WriteString("| Step | Mode | To look | To change |\n|---|---|---|---|\n")
-	for _, r := range setup.AllRights() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.Step, r.Modes, r.Look, r.Change)
-	}
-	current(t, path, head+begin+b.String()+end+tail)
+	current(t, path, text)
 }

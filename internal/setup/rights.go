@@ -2,13 +2,12 @@ package setup
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/config"
 )
 
-// Rights are the least that a step needs: of whoever runs plan, and of whoever
-// runs apply.
+// Rights are the least that a step needs: of whoever only plans, and of whoever
+// runs apply or destroy.
 type Rights struct {
 	Step   string
 	Modes  string // native, open, or both
@@ -38,7 +37,7 @@ var rights = map[string]Rights{
 	"parameters":        {Look: serverReader + "; elsewhere " + signIn, Change: serverContributor},
 	"restart":           {Look: serverReader, Change: serverContributor + " (flexibleServers/restart/action)"},
 	"enable":            {Look: serverReader + ", and " + signIn, Change: serverContributor},
-	"role":              {Look: signIn, Change: "CREATEROLE with REPLICATION (azure_pg_admin); for an Entra role a session of an Entra administrator"},
+	"role":              {Look: signIn + "; to make an Entra role, " + serverReader, Change: "CREATEROLE with REPLICATION (azure_pg_admin); to make an Entra role, the sign-in of an Entra administrator of the server"},
 	"grants":            {Look: signIn, Change: "ADMIN on azure_cdc_admin; rights of the owners of the database and the schemas"},
 	"ownership":         {Look: signIn, Change: "to act for the tables' owners and for the role"},
 	"seed-table":        {Look: "the role's sign-in", Change: "CREATE on the schema, which the role has by then"},
@@ -53,31 +52,44 @@ var rights = map[string]Rights{
 	"publications":      {Look: signIn, Change: "CREATE on the database, and to act for the tables' owners"},
 }
 
+// undoRights is what each step of destroy declares, by its name.
+var undoRights = map[string]Rights{
+	"server":            {Look: serverReader, Change: nothing},
+	"workspace":         {Look: workspaceViewer, Change: nothing},
+	"admin-login":       rights["admin-login"],
+	"mirrored-database": {Look: workspaceViewer, Change: workspaceWriter},
+	"connection":        {Look: "User of the connection", Change: "Owner of the connection"},
+	"ownership":         {Look: signIn, Change: "to act for the tables' former owners and for the role; where a former owner lacks CREATE on the schema, for the schema's owner"},
+	"seed-table":        {Look: signIn, Change: "to act for the role"},
+	"slot":              {Look: signIn, Change: "REPLICATION"},
+	"publications":      {Look: signIn, Change: "to own the publications"},
+	"role":              {Look: signIn, Change: "CREATEROLE, and to act for the role and for those who gave it rights"},
+	"enable":            {Look: serverReader, Change: serverContributor},
+	"role-secret":       {Look: "Key Vault Secrets User, for the role's secret", Change: "Key Vault Secrets Officer, for that secret"},
+	"left":              {Look: nothing, Change: nothing},
+}
+
 // AllRights are the rights of every step of both modes, in order.
-func AllRights() []Rights {
+func AllRights() []Rights { return allRights(rights, Steps) }
+
+// UndoRights are those of every step of destroy.
+func UndoRights() []Rights {
+	return allRights(undoRights, func(c *Clients) []Step { return UndoSteps(c, true) })
+}
+
+func allRights(declared map[string]Rights, stepsOf func(*Clients) []Step) []Rights {
 	var out []Rights
 	for _, mode := range []config.Mode{config.Native, config.Open} {
-		for _, s := range Steps(&Clients{Config: &config.Config{Mode: mode}}) {
+		for _, s := range stepsOf(&Clients{Config: &config.Config{Mode: mode, Workspace: "of any"}}) {
 			i := slices.IndexFunc(out, func(r Rights) bool { return r.Step == s.Name() })
 			if i >= 0 {
 				out[i].Modes = "both"
 				continue
 			}
-			r := rights[s.Name()]
+			r := declared[s.Name()]
 			r.Step, r.Modes = s.Name(), string(mode)
 			out = append(out, r)
 		}
 	}
 	return out
-}
-
-// undeclared are steps without rights: a test wants none.
-func undeclared() string {
-	var out []string
-	for _, r := range AllRights() {
-		if r.Look == "" || r.Change == "" {
-			out = append(out, r.Step)
-		}
-	}
-	return strings.Join(out, ", ")
 }

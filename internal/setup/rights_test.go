@@ -1,18 +1,24 @@
 package setup
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestEveryStepDeclaresItsRights(t *testing.T) {
-	if steps := undeclared(); steps != "" {
-		t.Errorf("without rights: %s", steps)
-	}
-	for name := range rights {
-		known := false
-		for _, r := range AllRights() {
-			known = known || r.Step == name
+	for _, x := range []struct {
+		declared map[string]Rights
+		all      []Rights
+	}{{rights, AllRights()}, {undoRights, UndoRights()}} {
+		for _, r := range x.all {
+			if r.Look == "" || r.Change == "" {
+				t.Errorf("%s declares no rights", r.Step)
+			}
 		}
-		if !known {
-			t.Errorf("rights of %s, which is no step", name)
+		for name := range x.declared {
+			if !slices.ContainsFunc(x.all, func(r Rights) bool { return r.Step == name }) {
+				t.Errorf("rights of %s, which is no step", name)
+			}
 		}
 	}
 }
