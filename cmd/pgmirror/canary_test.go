@@ -278,7 +278,7 @@ func (w *canaryWorld) search(t *testing.T) {
 		t.Error("the server's log has no statements: nothing is proved")
 	}
 	secrets := maps.Clone(canaries)
-	for _, name := range []string{"FABRIC_TOKEN", "ARM_TOKEN", "VAULT_TOKEN", "STORAGE_TOKEN", "IDENTITY_HEADER"} {
+	for _, name := range []string{"FABRIC_TOKEN", "ARM_TOKEN", "VAULT_TOKEN", "STORAGE_TOKEN", "POSTGRES_TOKEN", "IDENTITY_HEADER"} {
 		secrets[name] = w.value(name)
 	}
 	for place, text := range places {

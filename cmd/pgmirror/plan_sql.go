@@ -27,10 +27,29 @@ func writeSQL(ctx context.Context, w io.Writer, ses *session) error {
 		fmt.Fprintf(&b, "\\getenv role_password ROLE_PASSWORD\n")
 	}
 	for _, p := range parts {
-		writePart(&b, p)
+		if p.As != "" && len(p.Statements) > 0 {
+			writeApart(&b, ses, p)
+		}
+	}
+	for _, p := range parts {
+		if p.As == "" {
+			writePart(&b, p)
+		}
 	}
 	_, err = io.WriteString(w, b.String())
 	return err
+}
+
+// writeApart writes a part that another session has to run first, in another
+// database. Neither session runs what is the other's.
+func writeApart(b *strings.Builder, ses *session, p setup.Part) {
+	c := ses.cfg
+	fmt.Fprintf(b, "\n-- %s: has to be run first, in a session of %s, in the database %s:\n", p.Finding.Step, p.As, p.Database)
+	fmt.Fprintf(b, "--   export PGPASSWORD=\"$(az account get-access-token --resource-type oss-rdbms --query accessToken -o tsv)\"\n")
+	fmt.Fprintf(b, "--   psql -h %s -p %d -d %s -U ADMINISTRATOR -v %s=1 -f FILE\n", ses.facts.Host, c.Server.Port, p.Database, p.Finding.Step)
+	fmt.Fprintf(b, "\\if :{?%s}\n", p.Finding.Step)
+	writeStatements(b, p)
+	fmt.Fprintf(b, "\\quit\n\\endif\n")
 }
 
 func writePart(b *strings.Builder, p setup.Part) {
@@ -43,6 +62,10 @@ func writePart(b *strings.Builder, p setup.Part) {
 		fmt.Fprintf(b, "-- nothing to run\n")
 		return
 	}
+	writeStatements(b, p)
+}
+
+func writeStatements(b *strings.Builder, p setup.Part) {
 	fmt.Fprintf(b, "BEGIN;\n")
 	for _, st := range p.Statements {
 		fmt.Fprintf(b, "%s;\n", st.SQL)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -18,6 +19,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	pg "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/postgresql/armpostgresqlflexibleservers/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -120,10 +126,18 @@ func dba(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // psql runs a script as a DBA does, as the superuser, with the password of the
-// role in the environment: `psql SQL-FILE`.
+// role in the environment: `psql SQL-FILE`; `psql -entra NAME SQL-FILE` runs what
+// is left to an Entra administrator, as one.
 func psql(ts *testscript.TestScript, neg bool, args []string) {
 	c := worldOf(ts).Cluster()
 	_, cfg := clientsOf(ts)
+	if args[0] == "-entra" {
+		cmd := osexec.Command("psql", "-X", "-q", "-v", "role=1", "-f", ts.MkAbs(args[2]), c.URL(args[1], cfg.Tokens.Postgres, "postgres"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			ts.Fatalf("psql: %v\n%s", err, out)
+		}
+		return
+	}
 	clients, err := setup.NewClients(context.Background(), cfg)
 	ts.Check(err)
 	password, _, err := clients.Vault.Secret(context.Background(), cfg.Role.Secret)
@@ -249,7 +263,7 @@ func fabricAct(ts *testscript.TestScript, neg bool, args []string) {
 // azureAct changes the server as somebody else would: `azure set NAME VALUE`,
 // `azure secret NAME VALUE`, `azure restart`, `azure identity`; `azure private`
 // takes its public access away, `azure signin` puts a managed identity into the
-// environment. `azure close` closes every door of the server and the vault, and
+// environment, `azure entra NAME` makes whoever it is an Entra administrator. `azure close` closes every door of the server and the vault, and
 // `azure closed` wants them, and all around them, to be as they were then; `azure
 // open` opens them for good. `azure lend` opens the vault as another machine does,
 // and `azure leave` did so three hours ago, for one: $LEASE is the lease's id, or,
@@ -281,6 +295,8 @@ func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Setenv(kv.Key, kv.Value)
 			}
 		}
+	case "entra":
+		makeEntraAdministrator(ts, c, cfg, args[1])
 	case "close":
 		closeDoors(ts, c, cfg)
 		ts.Check(os.WriteFile(ts.MkAbs("closed.json"), []byte(settings(ts, cfg)), 0o600))
@@ -300,6 +316,28 @@ func azureAct(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("azure: what is %q?", args[0])
 	}
+}
+
+func makeEntraAdministrator(ts *testscript.TestScript, c *setup.Clients, cfg *config.Config, name string) {
+	var claims struct{ OID string }
+	body, err := base64.RawURLEncoding.DecodeString(strings.Split(cfg.Tokens.Postgres, ".")[1])
+	ts.Check(err)
+	ts.Check(json.Unmarshal(body, &claims))
+	id, err := arm.ParseResourceID(cfg.Server.ID)
+	ts.Check(err)
+	cred, err := azure.Token(cfg.Tokens.ARM, cfg.Endpoints.ARM)
+	ts.Check(err)
+	o := policy.ClientOptions{Transport: c.HTTP, Cloud: cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+		cloud.ResourceManager: {Endpoint: cfg.Endpoints.ARM, Audience: "https://management.azure.com"},
+	}}}
+	admins, err := pg.NewAdministratorsMicrosoftEntraClient(id.SubscriptionID, cred, &arm.ClientOptions{ClientOptions: o})
+	ts.Check(err)
+	kind := pg.PrincipalTypeUser
+	p, err := admins.BeginCreateOrUpdate(context.Background(), id.ResourceGroupName, id.Name, claims.OID,
+		pg.AdministratorMicrosoftEntraAdd{Properties: &pg.AdministratorMicrosoftEntraPropertiesForAdd{PrincipalName: &name, PrincipalType: &kind}}, nil)
+	ts.Check(err)
+	_, err = p.PollUntilDone(context.Background(), &runtime.PollUntilDoneOptions{Frequency: 50 * time.Millisecond})
+	ts.Check(err)
 }
 
 func armOptions(ts checker, c *setup.Clients, cfg *config.Config) azure.Options {

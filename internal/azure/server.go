@@ -14,6 +14,7 @@ import (
 type Server struct {
 	servers *pg.ServersClient
 	configs *pg.ConfigurationsClient
+	admins  *pg.AdministratorsMicrosoftEntraClient
 	group   string
 	name    string
 	wait    waiter
@@ -55,7 +56,11 @@ func NewServer(id string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("arm client: %w", err)
 	}
-	return &Server{servers, configs, rid.ResourceGroupName, rid.Name, newWaiter(o)}, nil
+	admins, err := pg.NewAdministratorsMicrosoftEntraClient(rid.SubscriptionID, o.Credential, o.arm())
+	if err != nil {
+		return nil, fmt.Errorf("arm client: %w", err)
+	}
+	return &Server{servers, configs, admins, rid.ResourceGroupName, rid.Name, newWaiter(o)}, nil
 }
 
 // Get asks what the server is.
@@ -120,6 +125,30 @@ func (s *Server) EnableIdentity(ctx context.Context, now Info) error {
 	return s.patch(ctx, "turn on the managed identity", pg.ServerForPatch{Identity: &pg.UserAssignedIdentity{
 		Type: &kind, UserAssignedIdentities: now.identityAssigned,
 	}})
+}
+
+// Administrator is one of the server's administrators in Entra.
+type Administrator struct {
+	ObjectID string
+	Name     string // its role in PostgreSQL
+	Type     string // User, Group, ServicePrincipal, Unknown
+}
+
+// Administrators are the server's administrators in Entra.
+func (s *Server) Administrators(ctx context.Context) ([]Administrator, error) {
+	var all []Administrator
+	for pages := s.admins.NewListByServerPager(s.group, s.name, nil); pages.More(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list the Entra administrators of %s: %w", s.name, err)
+		}
+		for _, a := range page.Value {
+			if a != nil && a.Properties != nil {
+				all = append(all, Administrator{str(a.Properties.ObjectID), str(a.Properties.PrincipalName), str(a.Properties.PrincipalType)})
+			}
+		}
+	}
+	return all, nil
 }
 
 func (s *Server) patch(ctx context.Context, what string, p pg.ServerForPatch) error {

@@ -129,6 +129,8 @@ type Tokens struct {
 	ARM     string
 	Vault   string
 	Storage string
+
+	Postgres string // for a sign-in to PostgreSQL by Entra
 }
 
 // MirrorName is the mirrored database's name.

@@ -130,6 +130,24 @@ func TestValidateCollectsEveryProblem(t *testing.T) {
 	}
 }
 
+// TestEntraIsNative: what an Entra role isn't for is said before anything is
+// asked, and its administrator's token goes to this machine only.
+func TestEntraIsNative(t *testing.T) {
+	c, err := config.Load(t.Context(), config.Options{
+		File:    write(t, "name: a\nmode: open\nserver: {host: db.example.com}\nrole: {signIn: entra}\n"),
+		Environ: []string{"POSTGRES_TOKEN=abc"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Validate()
+	for _, want := range []string{"role.signIn: entra is for native mirroring", "tokens.postgres: tokens are accepted for services on this machine only"} {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "abc") {
+			t.Errorf("got %v, want %q in it, and no token", err, want)
+		}
+	}
+}
+
 // The names that today's users have: facts of the guide.
 func TestGuideNames(t *testing.T) {
 	c, err := config.Load(t.Context(), config.Options{

@@ -61,6 +61,7 @@ var fields = []field{
 	{path: "tokens.arm", env: []string{"ARM_TOKEN"}, secret: true},
 	{path: "tokens.vault", env: []string{"VAULT_TOKEN"}, secret: true},
 	{path: "tokens.storage", env: []string{"STORAGE_TOKEN"}, secret: true},
+	{path: "tokens.postgres", env: []string{"POSTGRES_TOKEN"}, secret: true},
 }
 
 func fieldOf(path string) field {

@@ -179,6 +179,9 @@ func (c *Config) checkSignIn(refuse refuse) {
 	if !slices.Contains([]string{"scram", "md5", "entra"}, c.Role.SignIn) {
 		refuse("role.signIn", "%q is none of scram, md5, entra", c.Role.SignIn)
 	}
+	if c.Role.SignIn == "entra" && c.Mode == Open {
+		refuse("role.signIn", "entra is for native mirroring of a flexible server: pgmirror run signs in with a password")
+	}
 	if !slices.Contains([]string{"user", "group", "service"}, c.Role.Entra.Type) {
 		refuse("role.entra.type", "%q is none of user, group, service", c.Role.Entra.Type)
 	}
@@ -215,6 +218,10 @@ func (c *Config) checkEndpoints(refuse refuse) {
 		if e.token != "" && !Loopback(e.url) {
 			refuse(e.tokenField, "tokens are accepted for services on this machine only; for the cloud sign in with az login or azd auth login")
 		}
+	}
+	// Where the host is ARM's to say, it is looked at before the token is sent.
+	if c.Tokens.Postgres != "" && c.Server.Host != "" && !Loopback(c.Server.Host) {
+		refuse("tokens.postgres", "tokens are accepted for services on this machine only; for the cloud sign in with az login or azd auth login")
 	}
 }
 

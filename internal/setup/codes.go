@@ -60,6 +60,7 @@ var codes = map[string]Explanation{
 	"AdminPasswordWrong":  {Sentence: "The server refuses the administrator's password.", Remedy: "Write the right one into the vault: it is out of step with the server."},
 	"RoleSecretMissing":   {Sentence: "The role exists, and no store knows its password.", Remedy: "Write the role's password into the vault, or consent to a new one (reset-password)."},
 	"ReferenceMissing":    {Sentence: "A Key Vault reference in place of a password names a secret that isn't there.", Remedy: "Correct the reference, or write the secret."},
+	"EntraAdminMissing":   {Sentence: "Only an Entra administrator of the server makes the role of an Entra principal, and whoever is signed in is none.", Remedy: "Make whoever runs apply an administrator, or a member of an administrators' group; or give plan --sql to an administrator."},
 	"RoleNotEntra":        {Sentence: "The role exists, and doesn't stand for the Entra principal that is configured.", Remedy: "Correct role.entra.objectId, or choose another role.name."},
 	"NoSecretStore":       {Sentence: "There is no place to keep the role's password.", Remedy: "Configure a vault, or give the password as POSTGRES_MIRROR_CONNECTION_PASSWORD."},
 	"PasswordsDisagree":   {Sentence: "The store's password isn't the role's, and no rotation of ours is under way: nobody can tell which is right.", Remedy: "Let the role have the store's (rotate --adopt vault), or give the role's own, for the store to have it (rotate --adopt role --password-file FILE)."},

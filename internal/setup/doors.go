@@ -2,11 +2,8 @@ package setup
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -172,23 +169,9 @@ func signedIn(cred azcore.TokenCredential, cloud, where string) string {
 	if err != nil {
 		return where // whoever isn't signed in changes nothing in Azure
 	}
-	parts := strings.Split(token.Token, ".")
-	if len(parts) != 3 {
-		return where
+	claims, _ := claimsOf(token.Token)
+	if who := or(claims.name(), claims.OID); who != "" {
+		return who + " from " + where
 	}
-	var claims struct {
-		UPN  string `json:"upn"`
-		Name string `json:"unique_name"`
-		App  string `json:"appid"`
-		OID  string `json:"oid"`
-	}
-	body, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(body, &claims) != nil {
-		return where
-	}
-	who := or(or(claims.UPN, claims.Name), or(claims.App, claims.OID))
-	if who == "" {
-		return where
-	}
-	return who + " from " + where
+	return where
 }

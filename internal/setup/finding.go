@@ -58,7 +58,7 @@ func blocked(code, have, hint string) Finding {
 // awaited is what a deployment's later stage, or a person, gives: where nobody
 // has erred, and a later run goes on.
 func (f Finding) awaited() bool {
-	return f.Action == Blocked && slices.Contains([]string{"WorkspaceMissing", "ConnectionManual", "SignInNeeded", "OneLakeForbidden"}, f.Code)
+	return f.Action == Blocked && slices.Contains([]string{"WorkspaceMissing", "ConnectionManual", "SignInNeeded", "OneLakeForbidden", "EntraAdminMissing"}, f.Code)
 }
 
 // Refuse returns why a plan can't be applied as it is: a *BlockedError or a

@@ -57,8 +57,11 @@ func (c *Clients) psql(f *Facts, sql string) string {
 	if f.Host != "" {
 		host = " -h " + f.Host
 	}
-	return "psql" + host + " -d " + c.Config.Server.Database + " -c '" + strings.ReplaceAll(sql, "'", `'\''`) + "'"
+	return "psql" + host + " -d " + c.Config.Server.Database + " -c " + quote(sql)
 }
+
+// quote makes one word of a text, for a shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // vaultName is the vault's name in its address.
 func vaultName(address string) string {

@@ -12,6 +12,8 @@ type Part struct {
 	Finding    Finding
 	SQL        bool // the step works in SQL
 	Statements []admin.Statement
+
+	As, Database string // who has to run them, and where; "": a DBA, in the mirrored database
 }
 
 // scripter is a step that works in SQL.
@@ -33,6 +35,9 @@ func (c *Clients) Script(ctx context.Context, steps []Step, facts *Facts, plan [
 		p := Part{Finding: f}
 		if s, ok := steps[i].(scripter); ok {
 			p.SQL = true
+			if s, ok := s.(interface{ elsewhere() (as, database string) }); ok {
+				p.As, p.Database = s.elsewhere()
+			}
 			var err error
 			if p.Statements, err = s.Script(ctx, facts); err != nil {
 				return nil, &StepError{f.Step, "script", err}

@@ -12,12 +12,13 @@ import (
 type sessions struct {
 	admin *pgx.Conn
 	role  *pgx.Conn
+	entra *pgx.Conn // of an Entra administrator
 	lock  *pgx.Conn // its life is the lock on the database
 }
 
 // Close ends the SQL sessions. Clients can be used again afterwards.
 func (c *Clients) Close(ctx context.Context) {
-	for _, conn := range []*pgx.Conn{c.sessions.admin, c.sessions.role, c.sessions.lock} {
+	for _, conn := range []*pgx.Conn{c.sessions.admin, c.sessions.role, c.sessions.entra, c.sessions.lock} {
 		if conn != nil {
 			conn.Close(ctx) // the server forgets a session anyway
 		}

@@ -70,7 +70,10 @@ func (s roleStep) beforeSecret(f *Facts) string { return f.waitsFor("role-secret
 // Apply sets the password only where Check found that it has to be: a new role,
 // or one whose reset was consented to.
 func (s roleStep) Apply(ctx context.Context, f *Facts) error {
-	if f.rolePassword == "" && s.Config.Role.SignIn != "entra" {
+	if s.Config.Role.SignIn == "entra" {
+		return s.applyEntra(ctx, f)
+	}
+	if f.rolePassword == "" {
 		return errors.New("the role's password isn't known")
 	}
 	verifier, err := s.verifier(f)

@@ -49,6 +49,22 @@ func CreatePrincipal(p Principal) Statement {
 	return Statement{what, fmt.Sprintf("SELECT pg_catalog.pgaadauth_create_principal_with_oid(%s, %s, %s, false, %t)", literal(p.Role), literal(p.ObjectID), literal(p.Type), p.MFA)}
 }
 
+// LetAct is what lets the session's user act for a role that somebody else makes:
+// nothing before 16, where CREATEROLE is enough, nor where it may already. It is
+// for another session to run, whatever this one is for.
+func (s *Session) LetAct(ctx context.Context, role string, exists bool) ([]Statement, error) {
+	self, err := s.Self(ctx)
+	if err != nil || self.Version < 16 || self.Super {
+		return nil, err
+	}
+	if exists {
+		if can, err := NewSession(s.conn, s.cut).CanAct(ctx, role); err != nil || can {
+			return nil, err
+		}
+	}
+	return []Statement{{"let " + self.User + " act for " + role, "GRANT " + ident(role) + " TO " + ident(self.User) + " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"}}, nil
+}
+
 // LabelPrincipal makes an existing role stand for an Entra principal.
 func LabelPrincipal(p Principal) Statement {
 	label := "aadauth,oid=" + p.ObjectID + ",type=" + p.Type
