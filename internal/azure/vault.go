@@ -84,15 +84,16 @@ func (v *Vault) Recover(ctx context.Context, name string) error {
 	return fmt.Errorf("recover secret %s: still can't be read", name)
 }
 
-// madeTag marks the versions that MakeSecret wrote.
-const madeTag = "pgmirror"
+// MadeTag marks the versions of a secret that wasn't there before us.
+const MadeTag = "pgmirror"
 
 // MakeSecret is SetSecret for a secret that wasn't there: it is marked as ours.
 func (v *Vault) MakeSecret(ctx context.Context, name, value string) error {
-	return v.set(ctx, name, value, map[string]*string{madeTag: ptr("made")})
+	return v.set(ctx, name, value, map[string]*string{MadeTag: ptr("made")})
 }
 
-// Made reports whether a secret is there, and whether MakeSecret wrote it.
+// Made reports whether a secret is there, and whether its newest version has
+// MadeTag.
 func (v *Vault) Made(ctx context.Context, name string) (exists, made bool, err error) {
 	r, err := v.secrets.GetSecret(ctx, name, "", nil)
 	if IsNotFound(err) {
@@ -101,7 +102,7 @@ func (v *Vault) Made(ctx context.Context, name string) (exists, made bool, err e
 	if err != nil {
 		return false, false, fmt.Errorf("read secret %s: %w", name, err)
 	}
-	return true, r.Tags[madeTag] != nil, nil
+	return true, r.Tags[MadeTag] != nil, nil
 }
 
 // Delete deletes a secret; the vault keeps it for some time. One that isn't there

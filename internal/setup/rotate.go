@@ -189,11 +189,12 @@ func (r *Rotation) valid(ctx context.Context, c *Clients, f *Facts, stored, begu
 	return "", nil
 }
 
-// version is the tags that the new version gets.
+// version is the tags that the new version gets: those of the former one, whether
+// it is ours among them, and how far the rotation is.
 func (r *Rotation) version() map[string]string {
 	tags := maps.Clone(r.newest.Tags)
-	if tags == nil {
-		tags = map[string]string{}
+	if tags == nil { // the vault had no such secret
+		tags = map[string]string{azure.MadeTag: "made"}
 	}
 	tags[tagRotation] = rotationBegun
 	delete(tags, tagPrevious)

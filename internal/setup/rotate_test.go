@@ -85,7 +85,21 @@ func TestRotateCut(t *testing.T) {
 		}
 	}
 	clean(t, plan(t, cfg))
+	w.wantOurs(t, cfg)
+	elsewhere := w.config(t, "role: {secret: another}\nallow: [restart]\n")
+	if err := (&run{}).rotate(t, elsewhere, &setup.Rotation{Given: w.stored(t, cfg), Adopt: setup.AdoptRole}); err != nil {
+		t.Fatal(err)
+	}
+	w.wantOurs(t, elsewhere)
 	t.Logf("cut at each of %q", whole.writes)
+}
+
+// wantOurs fails unless destroy would know the role's secret as ours.
+func (w *world) wantOurs(t *testing.T, cfg *config.Config) {
+	t.Helper()
+	if exists, ours, err := w.clients(t, cfg).Vault.Made(t.Context(), cfg.Role.Secret); !exists || !ours || err != nil {
+		t.Errorf("secret %s: there %t, ours %t, %v; want both", cfg.Role.Secret, exists, ours, err)
+	}
 }
 
 // completed says that the rotation that was cut had done its last write.
