@@ -292,10 +292,11 @@ func TestSystem(t *testing.T) {
 	}
 }
 
-var record = flag.Bool("record", false, "record the pgoutput package's test data anew")
+var record = flag.Bool("record", false, "record what a server sends as test data anew")
 
 // TestRecord writes what a server really sends, in protocol versions 1 and 2, to
-// the test data of the parser.
+// the test data of the parser; and values of every type, in text and binary, to
+// those of the decoder.
 func TestRecord(t *testing.T) {
 	if !*record {
 		t.Skip("without -record")
@@ -312,6 +313,31 @@ func TestRecord(t *testing.T) {
 		"SELECT pg_logical_emit_message(false, 'end', '')")
 	recordSlot(t, e, "v1", "proto_version '1', messages 'true'")
 	recordSlot(t, e, "v2", "proto_version '2', messages 'true', streaming 'on', binary 'true'")
+	recordValues(t, e)
+}
+
+// recordValues leaves out types that a database makes, whose numbers differ, and
+// long values.
+func recordValues(t *testing.T, e postgres.Endpoint) {
+	t.Helper()
+	conn := connect(t, e).PgConn()
+	var out []byte
+	for _, c := range typeCases {
+		for _, v := range c.values {
+			for format := range int16(2) {
+				if format == 1 && !c.binary {
+					continue
+				}
+				r := conn.ExecParams(t.Context(), fmt.Sprintf("SELECT '%s'::%s", strings.ReplaceAll(v, "'", "''"), c.typ), nil, nil, nil, []int16{format}).Read()
+				if r.Err == nil && len(r.Rows[0][0]) <= 100 && r.FieldDescriptions[0].DataTypeOID < 16384 {
+					out = fmt.Appendf(out, "%d %d %t %q\n", r.FieldDescriptions[0].DataTypeOID, r.FieldDescriptions[0].TypeModifier, format == 0, r.Rows[0][0])
+				}
+			}
+		}
+	}
+	if err := os.WriteFile("testdata/values.recording", out, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func recordSlot(t *testing.T, e postgres.Endpoint, slot, options string) {
