@@ -55,6 +55,9 @@ func Loosen(stats string) (string, error) {
 	if err := json.Unmarshal([]byte(stats), &m); err != nil {
 		return "", fmt.Errorf("statistics: %w", err)
 	}
+	if m == nil {
+		return "", errors.New("statistics: null")
+	}
 	m["tightBounds"] = json.RawMessage("false")
 	out, err := json.Marshal(m)
 	return string(out), err
