@@ -58,7 +58,7 @@ var questions = []question{
 	{"server.database", "The database", false, false},
 	{"admin.user", "Who administers the server", false, false},
 	{"vault", "The Key Vault's address (https://NAME.vault.azure.net; empty: passwords come from the environment)", false, false},
-	{"workspace", "The Fabric workspace's id (the GUID in its address after /groups/)", false, false},
+	{"workspace", "The Fabric workspace: its name, or the GUID in its address after /groups/", false, false},
 }
 
 func runInit(ctx context.Context, o initOptions, s streams) error {
@@ -163,7 +163,7 @@ func initFile(known map[string]string) string {
 	b.WriteString("admin:\n")
 	line("admin.user", "  ", "its password: the vault's secret postgres-admin-password, or POSTGRES_ADMIN_PASSWORD")
 	line("vault", "", "without one the passwords come from the environment")
-	line("workspace", "", "the GUID in its address after /groups/")
+	line("workspace", "", "its name, or the GUID in its address after /groups/")
 	b.WriteString("mirror:\n  tables: []   # schema.table, with * and ?; none: all that can be mirrored\n")
 	b.WriteString("allow: []      # consent to what hurts: " + strings.Join(config.Consents, ", ") + "\n")
 	return b.String()

@@ -95,6 +95,7 @@ func examine(ctx context.Context, cfg *config.Config, list []doctorCheck) ([]dia
 		return nil, setupFailure(err)
 	}
 	defer p.clients.Close(context.WithoutCancel(ctx))
+	_, _ = p.clients.FindWorkspace(ctx) // before checks read it side by side; the step workspace tells why it can't be found
 	found := make([]diagnosis, len(list))
 	var g errgroup.Group
 	for i, c := range list {
@@ -227,6 +228,9 @@ func lookPort(ctx context.Context, p *patient) diagnosis {
 
 // findMirror looks for the mirrored database by its name.
 func (p *patient) findMirror(ctx context.Context) (fabric.MirroredDatabase, *diagnosis) {
+	if p.cfg.WorkspaceNamed() {
+		return fabric.MirroredDatabase{}, &diagnosis{State: checkSkipped, Text: "can't be judged before workspace is mended"}
+	}
 	all, err := p.clients.Fabric.MirroredDatabases(ctx, p.cfg.Workspace)
 	if err != nil {
 		d := unwell(setupFailure(err))

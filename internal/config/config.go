@@ -27,7 +27,7 @@ type Config struct {
 	Vault      string     `yaml:"vault"`     // https://NAME.vault.azure.net; "": secrets come from the environment
 	VaultID    string     `yaml:"vaultId"`   // the vault's ARM resource id; "": looked for by its address
 	Address    string     `yaml:"address"`   // this machine's IPv4 address as Azure sees it, for refusals that name none
-	Workspace  string     `yaml:"workspace"` // a Fabric workspace's GUID
+	Workspace  string     `yaml:"workspace"` // a Fabric workspace's GUID, or its name
 	Mirror     Mirror     `yaml:"mirror"`
 	Connection Connection `yaml:"connection"`
 	Seed       Seed       `yaml:"seed"`
@@ -132,6 +132,9 @@ type Tokens struct {
 
 	Postgres string // for a sign-in to PostgreSQL by Entra
 }
+
+// WorkspaceNamed reports whether the workspace is given by its name.
+func (c *Config) WorkspaceNamed() bool { return c.Workspace != "" && !guid.MatchString(c.Workspace) }
 
 // MirrorName is the mirrored database's name.
 func (c *Config) MirrorName() string {

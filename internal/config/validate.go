@@ -93,9 +93,6 @@ func (c *Config) checkMirror(refuse refuse) {
 	if c.Name == "" && c.Mirror.Name == "" {
 		refuse("name", missing+": give the mirror a name")
 	}
-	if c.Workspace != "" && !guid.MatchString(c.Workspace) {
-		refuse("workspace", "%q is no GUID", c.Workspace)
-	}
 	if d := c.Mirror.RetentionDays; d < 1 || d > 30 {
 		refuse("mirror.retentionDays", "%d is not in 1..30", d)
 	}

@@ -95,8 +95,9 @@ var codes = map[string]Explanation{
 	"PublicationForAll": {Sentence: "A publication of this name publishes all tables.", Remedy: "Drop it, or choose another run.publication: updates of tables without a key would be refused."},
 
 	// Fabric
-	"WorkspaceMissing":      {Sentence: "No Fabric workspace is configured.", Remedy: "Give workspace (the GUID in its address after /groups/). The server can be prepared before: --until prepare."},
-	"WorkspaceNotFound":     {Sentence: "There is no such workspace, or you have no role in it.", Remedy: "Correct workspace (the GUID in its address after /groups/), or ask for a role."},
+	"WorkspaceMissing":      {Sentence: "No Fabric workspace is configured.", Remedy: "Give workspace, its name or the GUID in its address after /groups/. The server can be prepared before: --until prepare."},
+	"WorkspaceNotFound":     {Sentence: "There is no such workspace, or you have no role in it.", Remedy: "Correct workspace (its name, or the GUID in its address after /groups/), or ask for a role."},
+	"WorkspaceAmbiguous":    {Sentence: "Several workspaces have the configured name.", Remedy: "Give workspace as the GUID in its address after /groups/."},
 	"WorkspaceForbidden":    {Sentence: "You may not do this in the workspace.", Remedy: "Ask for the role Member or Admin."},
 	"WorkspaceNoCapacity":   {Sentence: "The workspace has no capacity, so that nothing can be mirrored into it.", Remedy: "Assign a Fabric capacity in the workspace's settings."},
 	"ConnectionNotFound":    {Sentence: "There is no connection with the configured id, or you may not use it.", Remedy: "Correct connection.id, or take it out and let apply make one."},

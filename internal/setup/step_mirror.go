@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -104,6 +105,9 @@ func (s mirrorStep) Apply(ctx context.Context, f *Facts) error {
 
 // findMirror looks for the mirror by its name.
 func (c *Clients) findMirror(ctx context.Context) (fabric.MirroredDatabase, bool, error) {
+	if found, err := c.FindWorkspace(ctx); err != nil || found.Action != "" {
+		return fabric.MirroredDatabase{}, false, errors.Join(err, Refuse([]Finding{found}))
+	}
 	all, err := c.Fabric.MirroredDatabases(ctx, c.Config.Workspace)
 	if err != nil {
 		return fabric.MirroredDatabase{}, false, err

@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/fabric"
 )
@@ -16,8 +17,15 @@ func (s workspaceStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if s.Config.Workspace == "" {
 		return blocked("WorkspaceMissing", "no workspace is configured", "pgmirror apply --until prepare"), nil
 	}
+	found, err := s.FindWorkspace(ctx)
+	if found.Action != "" {
+		return found, err
+	}
 	id := s.Config.Workspace
-	w, err := s.Fabric.Workspace(ctx, id)
+	var w fabric.Workspace
+	if err == nil {
+		w, err = s.Fabric.Workspace(ctx, id)
+	}
 	switch {
 	case f.IfReady && fabric.IsSignInNeeded(err):
 		return blocked("SignInNeeded", "nobody is signed in to Fabric", "az login"), nil
@@ -31,6 +39,40 @@ func (s workspaceStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		return blocked("WorkspaceNoCapacity", w.Name, s.workspacePage()), nil
 	}
 	return asWanted(w.Name), nil
+}
+
+// FindWorkspace puts the workspace's id in the place of its name, when that was
+// given: the id is what is asked for, shown and kept. The finding says why there
+// is none.
+func (c *Clients) FindWorkspace(ctx context.Context) (Finding, error) {
+	if !c.Config.WorkspaceNamed() {
+		return Finding{}, nil
+	}
+	all, err := c.Fabric.Workspaces(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	id, found := pickWorkspace(all, c.Config.Workspace)
+	if id != "" {
+		c.Config.Workspace = id
+	}
+	return found, nil
+}
+
+func pickWorkspace(all []fabric.Workspace, name string) (id string, found Finding) {
+	var ids []string
+	for _, w := range all {
+		if w.Name == name {
+			ids = append(ids, w.ID)
+		}
+	}
+	switch len(ids) {
+	case 0:
+		return "", blocked("WorkspaceNotFound", "no workspace that you can see has the name "+name, "open https://app.fabric.microsoft.com")
+	case 1:
+		return ids[0], Finding{}
+	}
+	return "", blocked("WorkspaceAmbiguous", "the name "+name+" is that of "+strings.Join(ids, ", "), "pgmirror plan --set workspace="+ids[0])
 }
 
 func (workspaceStep) Apply(context.Context, *Facts) error { return nil }

@@ -73,10 +73,15 @@ func TestNativeWithoutList(t *testing.T) {
 	}
 }
 
+// TestOpenWalk finds its workspace by name.
 func TestOpenWalk(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	cfg := w.config(t, openFile+"allow: [restart]\n")
+	nowhere := w.config(t, openFile, "FABRIC_WORKSPACE_ID=no such")
+	if f := find(t, plan(t, nowhere), "workspace"); f.Code != "WorkspaceNotFound" || f.Action != setup.Blocked {
+		t.Errorf("a workspace that isn't there: got %+v", f)
+	}
+	cfg := w.config(t, openFile+"allow: [restart]\n", "FABRIC_WORKSPACE_ID=pgmirror")
 	losses(t, plan(t, cfg), "ColumnLoss public.events.body", "NoKey public.log")
 	mustApply(t, cfg)
 	clean(t, plan(t, cfg))
