@@ -156,6 +156,32 @@ func (b *Batch) Capacity() int {
 	return n
 }
 
+// Reserve makes room for as many rows as take so many bytes, if the rows to come
+// are like those that are there. Without it the values are moved again and again
+// while a batch grows. A batch without rows stays as it is.
+func (b *Batch) Reserve(bytes int) {
+	have := b.Bytes()
+	if have == 0 || bytes <= have {
+		return
+	}
+	times := float64(bytes) / float64(have)
+	b.Marker = reserve(b.Marker, times)
+	for i := range b.Cols {
+		c := &b.Cols[i]
+		c.Def, c.I32, c.I64, c.I128 = reserve(c.Def, times), reserve(c.I32, times), reserve(c.I64, times), reserve(c.I128, times)
+		c.F32, c.F64, c.Off, c.Data = reserve(c.F32, times), reserve(c.F64, times), reserve(c.Off, times), reserve(c.Data, times)
+	}
+}
+
+// reserve does not use slices.Grow, which would write zeros to all of it.
+func reserve[T any](s []T, times float64) []T {
+	n := int(float64(len(s)) * times)
+	if n <= cap(s) {
+		return s
+	}
+	return append(make([]T, 0, n), s...)
+}
+
 // AppendRow appends row i of src, a batch of the same schema, without its
 // marker and without ending the row.
 func (b *Batch) AppendRow(src *Batch, i int) {

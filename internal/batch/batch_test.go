@@ -145,3 +145,31 @@ func TestAppendAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations for %d rows, want none", got, src.Rows())
 	}
 }
+
+// TestReserve has rows appended to what was reserved for them, without anything
+// being moved.
+func TestReserve(t *testing.T) {
+	b := New(&Schema{Fields: []Field{{"id", Type{Kind: Int64}}, {"name", Type{Kind: String}}}}, true)
+	row := func(i int) {
+		b.Cols[0].AppendInt64(int64(i))
+		b.Cols[1].AppendBytes([]byte("name"))
+		b.EndMarkedRow(Upsert)
+	}
+	b.Reserve(1 << 20) // nothing is known of its rows yet
+	for i := range 100 {
+		row(i)
+	}
+	b.Reserve(1000 * b.Bytes() / 100)
+	have := b.Capacity()
+	for i := 100; i < 1000; i++ {
+		row(i)
+	}
+	if b.Capacity() != have {
+		t.Errorf("it grew from %d bytes to %d", have, b.Capacity())
+	}
+	for i := range 1000 {
+		if b.Cols[0].I64[i] != int64(i) || string(b.Cols[1].Value(i)) != "name" || b.Marker[i] != Upsert {
+			t.Fatalf("row %d is another", i)
+		}
+	}
+}

@@ -39,7 +39,7 @@ func BenchmarkMirror(b *testing.B) {
 			r.stream(sh, "stream", 1000)
 			r.stream(sh, "one transaction", sh.rows)
 			r.s.exec(sh.name, "TRUNCATE "+sh.name)
-			sh.rows = size("BENCH_ROWS", 500_000)
+			sh.rows = size("BENCH_ROWS", 2_000_000)
 			r.snapshot(sh)
 		}
 		if sh := pgbench; chosen(sh) {

@@ -48,6 +48,7 @@ type Staged struct {
 // that all of it arrived. It blocks until the file is durable.
 func (w *Writer) Upload(ctx context.Context, b *batch.Batch, m Meta) (Staged, error) {
 	buf := uploads.take()
+	buf.Grow(b.Bytes() / 2)
 	if err := parquet.Write(buf, b, m.Footer()); err != nil {
 		return Staged{}, fmt.Errorf("encode: %w", err)
 	}

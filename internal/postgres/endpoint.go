@@ -3,7 +3,6 @@
 package postgres
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -165,25 +164,13 @@ func dialer() *net.Dialer {
 	}
 }
 
-// readBuffer is how much is read from the socket at once. The protocol's own
-// buffer is a sixteenth of it, and TLS reads a record in two steps.
-const readBuffer = 128 << 10
-
 func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := dialer().DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	return &bufferedConn{conn, bufio.NewReaderSize(conn, readBuffer)}, nil
+	return gather(conn), nil
 }
-
-// bufferedConn reads from its connection through a buffer.
-type bufferedConn struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 // afterConnect does what can't be asked for in the startup message. A server
 // that stores SQL_ASCII would refuse to send bytes that aren't UTF-8; it gives

@@ -137,6 +137,9 @@ func (r *SnapshotReader) copyChunk(ctx context.Context, t *Table, d *Decoder, fr
 	err := r.checkFile(ctx, t)
 	if err == nil {
 		w := &copyWriter{decoder: d, dst: dst, full: full, limit: r.BatchBytes, maxRow: r.MaxRow}
+		if to < math.MaxUint32 {
+			w.expect = min(r.BatchBytes, int(to-from)*blockBytes)
+		}
 		if _, err = r.conn.PgConn().CopyTo(ctx, w, d.copyCommand(t, from, to)); err == nil {
 			err = w.finish()
 		}
@@ -191,6 +194,9 @@ var copySignature = []byte("PGCOPY\n\xff\r\n\x00")
 
 const copyHeader = 11 + 4 + 4
 
+// blockBytes is about what the rows of a heap block take in a batch.
+const blockBytes = 8 << 10
+
 // checkEvery is after how many rows the size of a batch is looked at.
 const checkEvery = 64
 
@@ -202,6 +208,7 @@ type copyWriter struct {
 	dst     *batch.Batch
 	full    func(*batch.Batch) error
 	limit   int
+	expect  int // bytes that the batch will have, about; 0: not known, or it has room for them
 	maxRow  int // 0: none
 
 	header  bool // was read
@@ -281,7 +288,12 @@ func (w *copyWriter) endRow(size int) error {
 		return nil
 	}
 	w.since, w.bytes = 0, 0
-	if w.dst.Bytes() < w.limit {
+	n := w.dst.Bytes()
+	if w.expect > 0 && n >= w.expect/64 {
+		w.dst.Reserve(w.expect)
+		w.expect = 0
+	}
+	if n < w.limit {
 		return nil
 	}
 	return w.full(w.dst)

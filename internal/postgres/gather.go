@@ -1,0 +1,109 @@
+package postgres
+
+import (
+	"bufio"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// readBuffer is how much is read from the socket at once. The protocol's own
+// buffer is a sixteenth of it, and TLS reads a record in two steps.
+const readBuffer = 128 << 10
+
+const (
+	// fast is the rate, in bytes a second, above which bytes are left to gather.
+	fast = 1 << 20
+	// longestNap is nothing beside any freshness, and long beside the time that
+	// the server needs for a message.
+	longestNap = 500 * time.Microsecond
+)
+
+// gatheringConn reads from its connection through a buffer, and while bytes come
+// fast and in small pieces it lets them gather in the socket before it reads: a
+// walsender sends every change by itself, and to be woken up for each costs more
+// than to decode it. The answer to a write of ours is never waited for.
+type gatheringConn struct {
+	net.Conn
+	r     *bufio.Reader
+	wrote atomic.Bool // since the last read
+	water water
+
+	last      time.Time // when the last read ended
+	gathering bool      // bytes come fast, and the socket wakes nobody for less than half of readBuffer
+	nap       time.Duration
+	sleep     func(time.Duration)
+}
+
+// water is a socket that can be told for how many bytes to wake its reader, and
+// asked for what is there. What it is told is lost on a system that can't.
+type water interface {
+	mark(n int)
+	take(p []byte) int // bytes that were there; 0: none, or an error that Read will tell
+}
+
+func gather(conn net.Conn) *gatheringConn {
+	c := &gatheringConn{Conn: conn, water: waterOf(conn), sleep: time.Sleep}
+	c.r = bufio.NewReaderSize(socket{c}, readBuffer)
+	return c
+}
+
+func (c *gatheringConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+func (c *gatheringConn) Write(p []byte) (int, error) {
+	c.wrote.Store(true)
+	return c.Conn.Write(p)
+}
+
+// socket is a gatheringConn below its buffer.
+type socket struct{ *gatheringConn }
+
+func (s socket) Read(p []byte) (n int, err error) {
+	answer := s.wrote.Swap(false)
+	if s.gathering && !answer {
+		s.sleep(s.nap)
+		n = s.water.take(p)
+	}
+	if n == 0 {
+		s.gatherUp(false) // whoever waits is woken by the first byte
+		n, err = s.Conn.Read(p)
+	}
+	at := time.Now()
+	if !answer {
+		quick, nap := pace(n, len(p), at.Sub(s.last))
+		s.gatherUp(quick)
+		s.nap = nap
+	}
+	s.last = at
+	return n, err
+}
+
+func (s socket) gatherUp(on bool) {
+	switch {
+	case on == s.gathering:
+		return
+	case on:
+		s.water.mark(readBuffer / 2)
+	default:
+		s.water.mark(1)
+	}
+	s.gathering = on
+}
+
+// pace says whether n bytes since the last read come fast, and how long the next
+// read should wait for half of room to be full.
+func pace(n, room int, since time.Duration) (quick bool, nap time.Duration) {
+	if n == 0 || since <= 0 || float64(n) < fast*since.Seconds() {
+		return false, 0
+	}
+	if n >= room/2 {
+		return true, 0
+	}
+	return true, min(longestNap, since*time.Duration(room/2)/time.Duration(n))
+}
+
+// dry is a socket of a system that can't do it.
+type dry struct{}
+
+func (dry) mark(int)        {}
+func (dry) take([]byte) int { return 0 }

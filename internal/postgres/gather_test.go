@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// TestGather has a peer send many small pieces and then wait for our answer: all
+// of them arrive, in few reads, and the last ones though nothing follows them.
+func TestGather(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	const pieces, rounds = 5000, 3
+	piece := bytes.Repeat([]byte("pgmirror"), 16)
+	peer := make(chan error, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err == nil {
+			defer conn.Close()
+			for range rounds {
+				for range pieces {
+					if _, err = conn.Write(piece); err != nil {
+						break
+					}
+				}
+				if err == nil {
+					_, err = io.ReadFull(conn, make([]byte, 1))
+				}
+			}
+		}
+		peer <- err
+	}()
+	raw, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := gather(raw)
+	defer conn.Close()
+	naps := 0
+	conn.sleep = func(d time.Duration) {
+		naps++
+		if d > longestNap {
+			t.Errorf("slept %v, want at most %v", d, longestNap)
+		}
+		time.Sleep(d)
+	}
+	got := make([]byte, pieces*len(piece))
+	for range rounds {
+		if _, err := io.ReadFull(conn, got); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, bytes.Repeat(piece, pieces)) {
+			t.Fatal("other bytes arrived than were sent")
+		}
+		if _, err := conn.Write(piece[:1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-peer; err != nil {
+		t.Fatal(err)
+	}
+	if naps == 0 {
+		t.Error("nothing was left to gather")
+	}
+	if _, err := conn.Read(got); err != io.EOF {
+		t.Errorf("after the end: got %v, want EOF", err)
+	}
+}
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		n     int
+		since time.Duration
+		quick bool
+		nap   time.Duration
+	}{
+		{"a change now and then", 300, 2 * time.Millisecond, false, 0},
+		{"a change every ten microseconds", 300, 10 * time.Microsecond, true, longestNap},
+		{"half of the buffer in a nap", readBuffer / 2, 500 * time.Microsecond, true, 0},
+		{"a quarter of it in a tenth of one", readBuffer / 4, 50 * time.Microsecond, true, 100 * time.Microsecond},
+		{"nothing, at an end", 0, time.Microsecond, false, 0},
+	} {
+		if quick, nap := pace(c.n, readBuffer, c.since); quick != c.quick || nap != c.nap {
+			t.Errorf("%s: got %v, %v, want %v, %v", c.name, quick, nap, c.quick, c.nap)
+		}
+	}
+}
