@@ -65,7 +65,7 @@ func (r *reader) flush(ctx context.Context, p *pending) error {
 }
 
 func (r *reader) confirm(ctx context.Context, end landing.LSN) error {
-	if r.hold || end <= r.m.state.value.Acked {
+	if end <= r.m.state.value.Acked {
 		return nil
 	}
 	if err := r.m.state.change(ctx, func(s *mirrorState) { s.Acked = end }); err != nil {

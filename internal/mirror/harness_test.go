@@ -3,6 +3,7 @@ package mirror
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -130,12 +131,13 @@ func (b *bench) run(s store.Store, events func(Event)) (stop func() error) {
 // everything that is in the log now.
 func (b *bench) caughtUp() {
 	b.t.Helper()
-	eventually(b.t, "the tables are copied", func() bool {
+	copied := func() bool {
 		s, err := Status(context.Background(), b.landing)
 		return err == nil && len(s.Tables) > 0 && !slices.ContainsFunc(s.Tables, func(x TableState) bool {
 			return x.Phase != string(phaseReplicating) && x.Phase != string(phaseParked)
 		})
-	})
+	}
+	eventually(b.t, "the tables are copied", copied)
 	conn, err := pgx.Connect(context.Background(), b.url())
 	if err != nil {
 		b.t.Fatal(err)
@@ -151,7 +153,7 @@ func (b *bench) caughtUp() {
 		}
 		var ok bool
 		err := conn.QueryRow(context.Background(), "SELECT confirmed_flush_lsn >= $1::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $2", now, "s_"+b.db).Scan(&ok)
-		return err == nil && ok
+		return err == nil && ok && copied()
 	})
 }
 
@@ -201,7 +203,9 @@ func (b *bench) target(table string) map[string]string {
 	ctx := context.Background()
 	dir := landing.TableDir("public", table)
 	meta, err := landing.ReadMetadata(ctx, b.landing, dir)
-	if err != nil {
+	if errors.Is(err, store.ErrNotExist) {
+		return nil // it is being built anew
+	} else if err != nil {
 		b.t.Fatal(err)
 	}
 	files, err := landing.Files(ctx, b.landing, dir)
@@ -215,7 +219,9 @@ func (b *bench) target(table string) map[string]string {
 			b.t.Fatalf("%s: file %d follows %d", table, f.Number, i)
 		}
 		data, _, err := b.landing.Read(ctx, f.Name, 0, -1)
-		if err != nil {
+		if errors.Is(err, store.ErrNotExist) {
+			return nil
+		} else if err != nil {
 			b.t.Fatal(err)
 		}
 		p, err := parquet.Open(data)

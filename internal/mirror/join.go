@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,84 +14,278 @@ import (
 	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
-// follow streams, and joins the tables that aren't replicating yet.
-//
-// While tables are joined the slot is told nothing, so that it keeps every
-// change since: what the others publish meanwhile, the next attempt will be sent
-// again and skips by its position, and a joined table takes what lies beyond its
-// own boundary. Its changes need no room of ours, however long its copy takes.
-// The attempt ends when the tables are joined.
-func (m *mirror) follow(ctx context.Context) error {
-	joining := m.toJoin()
-	m.relations, m.repairs = map[uint32]*table{}, make(chan repairing)
-	for _, t := range m.inPhase(phaseReplicating) {
-		t.followed = true
-		for _, p := range t.parts {
-			m.relations[p.src.OID] = t
-		}
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return m.stream(ctx, len(joining) > 0) })
-	g.Go(func() error { return m.watch(ctx) })
-	if len(joining) > 0 {
-		g.Go(func() error { return m.joinPatiently(ctx) })
-	}
-	return g.Wait()
+// joins is what joins tables, over all rounds of an attempt.
+type joins struct {
+	running []*join
+	since   time.Time     // when the first of those that run began
+	over    chan struct{} // one has ended, or a table has left it to be opened anew
+	copied  chan struct{} // a table can be followed
+	turns   chan struct{} // held by whoever reads a chunk: memory and the source are for Config.Workers, however many join
 }
 
-// joinTries bounds how often joining is tried while the others go on. For as long
-// the slot is told nothing, so that then the tables are parked: the source's disk
-// comes before them.
-const joinTries = 8
+func newJoins(workers int) joins {
+	return joins{over: make(chan struct{}, 1), copied: make(chan struct{}, 1), turns: make(chan struct{}, workers)}
+}
 
-// joinPatiently joins the tables. What fails is tried again without disturbing
-// the others.
-func (m *mirror) joinPatiently(ctx context.Context) error {
-	for try := 0; ; try++ {
-		err := m.join(ctx)
-		var fault *Fault
-		switch {
-		case err == nil:
-			return errAgain
-		case ctx.Err() != nil || errors.As(err, &fault) || errors.Is(err, errAgain):
-			return err
-		case try == joinTries:
-			return m.parkJoining(ctx, err)
-		}
-		m.emit(Event{Kind: Retrying, Reason: "join tables: " + err.Error(), Wait: m.cfg.retry(try)})
+// signal says something that is said once until it is heard.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func unsignal(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+	}
+}
+
+// mostJoins is how many run at a time: a long copy and others meanwhile. Each has
+// a connection and a slot of its own at the server.
+const mostJoins = 2
+
+// join is tables that are brought together from whatever they are in to
+// replicating, under one snapshot.
+type join struct {
+	m       *mirror
+	tables  []*table
+	alone   bool // no table was replicating when it began
+	cancel  context.CancelFunc
+	done    chan struct{}
+	copying atomic.Bool // tables can be taken out of it; before, all of it can be ended without loss
+}
+
+// join has the tables joined that wait for it. x is the snapshot of a slot that was
+// just made, or nothing.
+func (m *mirror) join(ctx context.Context, g *errgroup.Group, x *exported) {
+	fresh := *x
+	*x, m.fresh = exported{}, false
+	m.joins.running = slices.DeleteFunc(m.joins.running, func(j *join) bool {
 		select {
-		case <-time.After(m.cfg.retry(try)):
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-j.done:
+			return true
+		default:
+			return false
 		}
-	}
-}
-
-func (m *mirror) parkJoining(ctx context.Context, why error) error {
+	})
+	j := &join{m: m, alone: len(m.inPhase(phaseReplicating)) == 0, done: make(chan struct{})}
 	for _, t := range m.toJoin() {
-		if err := t.park(ctx, "it could not be joined: "+why.Error()); err != nil {
-			return err
+		if t.join == nil {
+			j.tables = append(j.tables, t)
 		}
 	}
-	return errAgain
+	if len(j.tables) == 0 || len(m.joins.running) == mostJoins {
+		fresh.close()
+		return
+	}
+	if len(m.joins.running) == 0 {
+		m.joins.since = time.Now()
+	}
+	m.joins.running = append(m.joins.running, j)
+	for _, t := range j.tables {
+		t.join, t.quit = j, make(chan struct{})
+	}
+	own, cancel := context.WithCancel(ctx)
+	j.cancel = cancel
+	g.Go(func() error {
+		defer signal(m.joins.over)
+		defer close(j.done)
+		defer cancel()
+		defer fresh.close()
+		err := j.patiently(own, fresh.name)
+		for _, t := range j.tables {
+			t.stop()
+		}
+		if own.Err() != nil && ctx.Err() == nil || errors.Is(err, errAgain) {
+			return nil // its tables are looked at anew
+		}
+		return err
+	})
 }
 
 func (m *mirror) toJoin() []*table {
 	return append(append(m.inPhase(phaseRebuilding), m.inPhase(phaseJoining)...), m.inPhase(phaseSnapshot)...)
 }
 
-// join brings tables from whatever they are in to replicating.
-func (m *mirror) join(ctx context.Context) error {
-	for _, t := range m.inPhase(phaseRebuilding) {
+// in is the tables in a phase that are still this join's.
+func (j *join) in(p phase) []*table {
+	var out []*table
+	for _, t := range j.tables {
+		if !t.stopped() && t.phase() == p {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// joinTries bounds how often joining is tried while the others go on. For as long
+// the slot has to keep what the tables will need, so that then they are parked: the
+// source's disk comes before them.
+const joinTries = 8
+
+// patiently joins the tables. What fails is tried again without disturbing the
+// others; when there are none, all is tried again.
+func (j *join) patiently(ctx context.Context, snapshot string) error {
+	for try := 0; ; try++ {
+		err := j.run(ctx, snapshot)
+		snapshot = "" // it is only known to be whole the first time
+		var fault *Fault
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &fault) && fault.Code == fenced && j.m.stillOurs(ctx):
+			return errAgain // a write of ours happened that seemed to have failed
+		case ctx.Err() != nil || j.alone || fault != nil || errors.Is(err, errAgain):
+			return err
+		case try == joinTries:
+			return j.park(ctx, err)
+		}
+		j.m.emit(Event{Kind: Retrying, Reason: "join tables: " + err.Error(), Wait: j.m.cfg.retry(try)})
+		select {
+		case <-time.After(j.m.cfg.retry(try)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (j *join) park(ctx context.Context, why error) error {
+	for _, p := range []phase{phaseRebuilding, phaseJoining, phaseSnapshot} {
+		for _, t := range j.in(p) {
+			if err := t.park(ctx, "it could not be joined: "+why.Error()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// run brings the tables from whatever they are in to replicating. With the
+// snapshot of a new slot, those whose boundary is that slot's begin.
+func (j *join) run(ctx context.Context, snapshot string) error {
+	j.copying.Store(snapshot != "")
+	if snapshot != "" {
+		if err := j.m.snapshot(ctx, snapshot, j.in(phaseSnapshot)); err != nil {
+			return err
+		}
+		j.copying.Store(false)
+	}
+	for _, t := range j.in(phaseRebuilding) {
 		if err := t.clear(ctx); err != nil {
 			return fmt.Errorf("table %s: %w", t, err)
 		}
 	}
-	interrupted := m.inPhase(phaseSnapshot)
-	if err := m.joinNew(ctx, m.inPhase(phaseJoining)); err != nil {
+	for _, t := range j.in(phaseSnapshot) {
+		if t.keyless() {
+			if err := t.rebuild(ctx, copyInterrupted); err != nil {
+				return err
+			}
+			t.stop() // another join's
+		}
+	}
+	interrupted := j.in(phaseSnapshot)
+	if err := j.joinNew(ctx, j.in(phaseJoining)); err != nil {
 		return err
 	}
-	return m.snapshot(ctx, "", interrupted) // begun by an attempt whose snapshot is gone
+	j.copying.Store(true)
+	return j.m.snapshot(ctx, "", interrupted) // begun under a snapshot that is gone
+}
+
+// enter says that somebody works on the table for its join until leave, unless it
+// was taken out of it.
+func (t *table) enter() bool {
+	t.hand.Lock()
+	defer t.hand.Unlock()
+	if !t.out {
+		t.busy.Add(1)
+	}
+	return !t.out
+}
+
+func (t *table) leave() { t.busy.Done() }
+
+// stop takes the table out of its join. Who is at work on it ends that.
+func (t *table) stop() {
+	t.hand.Lock()
+	defer t.hand.Unlock()
+	t.out = true
+}
+
+func (t *table) stopped() bool {
+	t.hand.Lock()
+	defer t.hand.Unlock()
+	return t.out
+}
+
+// letGo takes the table out of its join, interrupts those who read it and waits
+// until nobody works on it. One goroutine at a time may call it.
+func (t *table) letGo() {
+	if t.join == nil {
+		return
+	}
+	if !t.stopped() && !t.join.copying.Load() {
+		t.join.cancel()
+		<-t.join.done
+	}
+	t.stop()
+	select {
+	case <-t.quit:
+	default:
+		close(t.quit)
+	}
+	t.busy.Wait()
+}
+
+// follow streams the tables that are replicating and are in no join's hands, until
+// others are to be followed.
+//
+// While tables are joined the slot is told nothing beyond the first change of
+// theirs: the next round is sent everything since, those that were followed skip by
+// their positions, and a joined table takes what lies beyond its own boundary. Its
+// changes need no room of ours, however long its copy takes.
+func (m *mirror) follow(ctx context.Context) error {
+	hold := len(m.toJoin()) > 0
+	m.relations, m.repairs = map[uint32]*table{}, make(chan repairing)
+	for _, t := range m.tables {
+		hold = hold || t.join != nil
+		if t.join != nil || t.phase() != phaseReplicating {
+			continue
+		}
+		t.followed = true
+		for _, p := range t.parts {
+			m.relations[p.src.OID] = t
+		}
+	}
+	g, round := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.stream(round, hold) })
+	g.Go(func() error { return m.watch(round) })
+	g.Go(func() error { return m.awaitJoins(round) })
+	return g.Wait()
+}
+
+// awaitJoins ends the round when a join is over. Tables that are copied before
+// others of their join wait for half as long as that has taken, since all that the
+// slot has kept is sent again.
+func (m *mirror) awaitJoins(ctx context.Context) error {
+	patience := max(m.cfg.Watch, time.Since(m.joins.since)/2)
+	began := time.Now()
+	var due <-chan time.Time
+	for {
+		select {
+		case <-m.joins.over:
+			return errAgain
+		case <-m.joins.copied:
+			if due == nil {
+				due = time.After(patience - time.Since(began))
+			}
+		case <-due:
+			return errAgain
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // clear removes the table's folder, waits until Fabric has dropped the table, and
@@ -139,16 +334,17 @@ func (t *table) awaitDropped(ctx context.Context) error {
 
 // joinNew gives tables a boundary, that of a temporary slot, and copies them
 // under its snapshot. The boundary is durable before the first row.
-func (m *mirror) joinNew(ctx context.Context, tables []*table) error {
+func (j *join) joinNew(ctx context.Context, tables []*table) error {
 	if len(tables) == 0 {
 		return nil
 	}
+	m := j.m
 	repl, err := m.cfg.Source.ConnectReplication(ctx)
 	if err != nil {
 		return err
 	}
 	defer repl.Close(context.WithoutCancel(ctx)) // and with it the slot
-	created, err := m.createSlot(ctx, repl, joinSlot(m.cfg.Slot, m.run), postgres.CreateTemporarySlot)
+	created, err := m.createSlot(ctx, repl, joinSlot(m.cfg.Slot, newRunID()), postgres.CreateTemporarySlot)
 	if err != nil {
 		return err
 	}
@@ -167,13 +363,14 @@ func (m *mirror) joinNew(ctx context.Context, tables []*table) error {
 		}
 		t.position = t.snapshot().Position
 	}
+	j.copying.Store(true)
 	return m.snapshot(ctx, created.Snapshot, tables)
 }
 
 // lookAgain reads the definitions of tables as they are now that their snapshot is
 // there. A column that was added between the last look and the snapshot may have
-// values in it; a table that has gone, or can't be mirrored any more, is left to
-// the next attempt.
+// values in it; when a table has gone, or can't be mirrored any more, all are
+// looked at anew.
 func (m *mirror) lookAgain(ctx context.Context, tables []*table) error {
 	sql, err := m.cfg.Source.Connect(ctx)
 	if err != nil {
@@ -201,7 +398,7 @@ func (m *mirror) lookAgain(ctx context.Context, tables []*table) error {
 }
 
 // joinSlot names a temporary slot; names have at most 63 characters.
-func joinSlot(slot, run string) string { return slot[:min(len(slot), 40)] + "_join_" + run }
+func joinSlot(slot, id string) string { return slot[:min(len(slot), 40)] + "_join_" + id }
 
 // watch looks for requests, at the catalog and at Fabric now and then: a table that was
 // published, or whose columns changed without a change of its rows, is seen
@@ -226,7 +423,7 @@ func (m *mirror) watch(ctx context.Context) error {
 			return fmt.Errorf("look at Fabric: %w", err)
 		}
 		if changed || answered || lost {
-			return errAgain // the next attempt opens the tables as they are now
+			return errAgain // the next round opens the tables as they are now
 		}
 	}
 }

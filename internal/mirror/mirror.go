@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/postgres"
@@ -102,13 +103,15 @@ type mirror struct {
 	run    string // names this attempt in the state files
 	state  *file[mirrorState]
 	tables map[string]*table // by name, as "public.orders"
-	// relations is the tables that are followed, by the oids of their parts; the
-	// reader's.
+	// relations is the tables that are followed in this round, by the oids of their
+	// parts; the reader's.
 	relations map[uint32]*table
-	repairs   chan repairing // to the flusher; nil until the slot is followed
+	repairs   chan repairing // to the round's flusher; nil until the slot is followed
 	system    system
 	fresh     bool   // this attempt made the slot, and its snapshot is there
 	began     func() // called once everything could be reached and opened
+
+	joins joins
 
 	guard   *guard
 	watched *watched
@@ -134,15 +137,13 @@ func Run(ctx context.Context, cfg Config) error {
 	w := &watched{seen: map[string]sighting{}, told: map[string]string{}}
 	ran := false
 	for try := 0; ; try++ {
-		m := &mirror{cfg: cfg, run: newRunID(), tables: map[string]*table{}, guard: g, watched: w, eventMu: &eventMu}
+		m := &mirror{cfg: cfg, run: newRunID(), joins: newJoins(cfg.Workers), guard: g, watched: w, eventMu: &eventMu}
 		m.began = func() { ran, try = true, 0 }
 		err := m.attempt(ctx)
 		var fault *Fault
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errAgain):
-			continue
 		case errors.As(err, &fault) || !ran && !slotBusy(err):
 			return err
 		}
@@ -162,7 +163,8 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
-// attempt is the walk of a mirror.
+// attempt is the walk of a mirror: rounds in which the same tables are followed.
+// What joins tables goes on from one round to the next.
 func (m *mirror) attempt(ctx context.Context) error {
 	if err := m.take(ctx); err != nil {
 		return fmt.Errorf("take the landing zone: %w", err)
@@ -180,17 +182,23 @@ func (m *mirror) attempt(ctx context.Context) error {
 	if _, err := m.answer(ctx); err != nil {
 		return fmt.Errorf("answer requests: %w", err)
 	}
-	if len(m.inPhase(phaseReplicating)) == 0 {
-		if err := m.snapshot(ctx, exported.name, m.inPhase(phaseSnapshot)); err != nil {
-			return fmt.Errorf("snapshot: %w", err)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		for {
+			m.join(ctx, g, exported)
+			if err := m.follow(ctx); !errors.Is(err, errAgain) {
+				return err
+			}
+			if err := m.openTables(ctx); err != nil {
+				return fmt.Errorf("open the tables again: %w", err)
+			}
 		}
-	}
-	exported.close()
-	return m.follow(ctx)
+	})
+	return g.Wait()
 }
 
-// errAgain ends an attempt that has changed the tables' state: the next one
-// begins at once.
+// errAgain ends a round in which the tables' state has changed, or other tables
+// are to be followed: the next one begins at once.
 var errAgain = errors.New("the tables have changed")
 
 // take makes this attempt the one that writes the landing zone. An earlier one

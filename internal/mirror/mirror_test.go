@@ -421,6 +421,40 @@ func TestKeyless(t *testing.T) {
 	}
 }
 
+// A table without a key that has missed changes is copied anew once its copy is
+// as old as Heal says, and no earlier.
+func TestHeal(t *testing.T) {
+	b := newBench(t, append(tables, `CREATE TABLE log (v int)`, `ALTER TABLE log REPLICA IDENTITY FULL`, `INSERT INTO log SELECT i % 50 FROM generate_series(1, 500) i`)...)
+	var h heard
+	cfg := b.config(b.landing)
+	cfg.Heal, cfg.Events = time.Hour, h.hear
+	stop := b.start(cfg)
+	b.caughtUp()
+	b.exec("UPDATE log SET v = -1 WHERE v = 3", "DELETE FROM log WHERE v = 4")
+	eventually(t, "the missed changes are counted", func() bool { return b.tableState("log").value.Ignored == 20 })
+	_, looks := h.last(SlotHealth) // one a look
+	h.await(t, SlotHealth, looks+2)
+	if s := b.tableState("log").value; s.Generation != 1 || s.Phase != phaseReplicating {
+		t.Errorf("it is %s in generation %d within the hour", s.Phase, s.Generation)
+	}
+	stop()
+	cfg.Heal = time.Millisecond
+	stop = b.start(cfg)
+	b.reaches("log", phaseReplicating, 2)
+	b.exec("INSERT INTO log VALUES (99)")
+	b.caughtUp()
+	stop()
+	if got, want := b.multiset("log"), b.sourceMultiset("log"); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if s := b.tableState("log").value; s.Ignored != 0 || s.Generation != 2 {
+		t.Errorf("it has missed %d changes after it was copied anew, in generation %d", s.Ignored, s.Generation)
+	}
+	if e, _ := h.last(Rebuilding); e.Table != "public.log" || !strings.Contains(e.Reason, "20 updates and deletes") {
+		t.Errorf("told %+v", e)
+	}
+}
+
 // Columns that are added without a value for older rows, or dropped, are followed
 // in place, while others change the table as well and across restarts; a column
 // that was dropped and added again is not the same, so that table is built anew.

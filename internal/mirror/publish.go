@@ -38,6 +38,15 @@ func (t *table) number(ctx context.Context, staged landing.Staged, meta landing.
 	if p := t.state.value.Phase; p != phaseReplicating && p != phaseSnapshot {
 		return "", nil // given up meanwhile; the staged file is nobody's
 	}
+	if t.state.value.Staged != nil { // the number before is given, and its file could not be
+		if lost, err := t.settle(ctx); lost != "" || err != nil {
+			return lost, err
+		}
+		t.state.value.Staged = nil
+		if err := t.arm(ctx); err != nil {
+			return "", err
+		}
+	}
 	err = t.state.change(ctx, func(s *tableState) {
 		s.Number++
 		s.Staged, s.Position = &staged, meta.Position

@@ -158,6 +158,7 @@ func (m *mirror) answerOne(ctx context.Context, name string) (changed bool, err 
 }
 
 func (t *table) grant(ctx context.Context, kind RequestKind) error {
+	t.letGo()
 	switch kind {
 	case Resync, Resume:
 		return t.rebuildNow(ctx, "it was asked for")
@@ -170,8 +171,8 @@ func (t *table) grant(ctx context.Context, kind RequestKind) error {
 }
 
 // forget parks the table before its folder and its state go, so that a crash in
-// between leaves nothing that is written again. The attempt that forgets it ends
-// at once.
+// between leaves nothing that is written again. The round that forgets it ends at
+// once.
 func (t *table) forget(ctx context.Context) error {
 	if err := t.park(ctx, "it is being forgotten"); err != nil {
 		return err

@@ -73,11 +73,6 @@ func (m *mirror) snapshot(ctx context.Context, exported string, todo []*table) e
 		left, c.snapshot = c.rewritten, ""
 		c.rewritten = nil
 	}
-	for _, t := range todo {
-		if err := t.copied(ctx); err != nil {
-			return err
-		}
-	}
 	m.emit(Event{Kind: SnapshotDone, Tables: len(todo), Rows: c.rows.Load(), Bytes: c.bytes.Load(), Took: time.Since(c.began)})
 	return nil
 }
@@ -112,12 +107,28 @@ func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
 	defer r.Close(context.WithoutCancel(ctx))
 	var out []chunk
 	for _, t := range todo {
-		if err := t.cut(ctx, r); err != nil {
+		if !t.enter() {
+			continue
+		}
+		chunks, err := t.plan(ctx, r)
+		t.leave()
+		if err != nil {
 			return nil, fmt.Errorf("table %s: %w", t, err)
 		}
-		out = append(out, t.missing()...)
+		out = append(out, chunks...)
 	}
 	return out, nil
+}
+
+// plan is the chunks that are missing.
+func (t *table) plan(ctx context.Context, r *postgres.SnapshotReader) ([]chunk, error) {
+	if t.phase() != phaseSnapshot {
+		return nil, nil
+	}
+	if err := t.cut(ctx, r); err != nil {
+		return nil, err
+	}
+	return t.missing(), t.copied(ctx)
 }
 
 // cut plans the table's chunks for the files that its rows are in now, unless
@@ -209,36 +220,88 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) (err error) {
 		}
 	}()
 	for k := range queue {
+		if err := c.turn(ctx, &in); err != nil {
+			return err
+		}
 		if r == nil || c.snapshot == "" {
 			drop()
 			if r, err = postgres.OpenSnapshot(ctx, c.m.cfg.Source, c.snapshot); err != nil {
+				<-c.m.joins.turns
 				return err
 			}
 		}
-		err := c.copyChunk(ctx, r, k, &in)
-		switch {
-		case err == nil:
-			c.done.Add(1)
-			continue
-		case errors.Is(err, postgres.ErrRewritten) && k.t.keyless():
-			if err := k.t.rebuild(ctx, "it was rewritten while it was copied, and without a key that can't be mended"); err != nil {
-				return err
-			}
-			return errAgain
-		case errors.Is(err, postgres.ErrRewritten):
-			c.again(k.t)
-		case definitionGone(err):
-			return k.t.redefined(ctx, err)
-		case tableFault(err):
-			if err := k.t.park(ctx, err.Error()); err != nil {
-				return err
-			}
-		default:
-			return fmt.Errorf("table %s, chunk %d: %w", k.t, k.n, err)
+		whole, err := c.copyOne(ctx, r, k, &in)
+		<-c.m.joins.turns
+		if err != nil {
+			return err
 		}
-		drop() // an error ends the connection's usefulness
+		c.done.Add(1)
+		if !whole {
+			drop() // an error ends the connection's usefulness
+		}
 	}
 	return ctx.Err()
+}
+
+// turn waits until this worker may read a chunk. Who has to wait gives its room
+// back.
+func (c *copying) turn(ctx context.Context, in *room) error {
+	select {
+	case c.m.joins.turns <- struct{}{}:
+		return nil
+	default:
+	}
+	if err := in.settle(); err != nil {
+		return err
+	}
+	*in = room{}
+	select {
+	case c.m.joins.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// copyOne copies a chunk, if its table is still in this join's hands; a table that
+// can't be copied leaves it. whole says that the reader is as good as before.
+func (c *copying) copyOne(ctx context.Context, r *postgres.SnapshotReader, k chunk, in *room) (whole bool, err error) {
+	if !k.t.enter() {
+		return true, nil
+	}
+	defer k.t.leave()
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-k.t.quit:
+			cancel()
+		case <-reading.Done():
+		}
+	}()
+	err = c.copyChunk(ctx, reading, r, k, in)
+	switch {
+	case err == nil:
+		return true, nil
+	case k.t.stopped() && reading.Err() != nil && ctx.Err() == nil:
+		return false, nil // it was taken out meanwhile
+	case errors.Is(err, postgres.ErrRewritten) && k.t.keyless():
+		err = k.t.rebuild(ctx, "it was rewritten while it was copied, and without a key that can't be mended")
+	case errors.Is(err, postgres.ErrRewritten):
+		c.again(k.t)
+		return false, nil
+	case definitionGone(err):
+		if err = k.t.redefined(ctx, err); errors.Is(err, errAgain) {
+			err = nil
+		}
+	case tableFault(err):
+		err = k.t.park(ctx, err.Error())
+	default:
+		return false, fmt.Errorf("table %s, chunk %d: %w", k.t, k.n, err)
+	}
+	k.t.stop()
+	signal(c.m.joins.over)
+	return false, err
 }
 
 // again notes that a table was rewritten.
@@ -252,8 +315,8 @@ func (c *copying) again(t *table) {
 
 // copyChunk publishes the rows of a chunk, in one file or, if they are too many
 // bytes, in several; only the last one finishes the chunk. An empty chunk gets
-// no file.
-func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k chunk, in *room) error {
+// no file. The end of reading, which is within ctx, ends what is asked of r.
+func (c *copying) copyChunk(ctx, reading context.Context, r *postgres.SnapshotReader, k chunk, in *room) error {
 	t := k.t
 	if t.phase() != phaseSnapshot {
 		return nil
@@ -263,13 +326,13 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 	}
 	b := in.rows
 	rows := int64(0)
-	seen, err := c.asOf(ctx, r)
+	seen, err := c.asOf(reading, r)
 	if err != nil {
 		return err
 	}
 	see := func(s *tableState) { s.Seen = max(s.Seen, seen) }
 	r.BatchBytes, r.MaxRow = c.limit, c.m.cfg.maxRow
-	err = c.read(ctx, r, k, in.dec, b, func(b *batch.Batch) error {
+	err = c.read(reading, r, k, in.dec, b, func(b *batch.Batch) error {
 		if err := in.settle(); err != nil {
 			return err
 		}
@@ -288,9 +351,22 @@ func (c *copying) copyChunk(ctx context.Context, r *postgres.SnapshotReader, k c
 		s.Rows += rows
 	}
 	if b.Rows() == 0 {
-		return t.change(ctx, finish)
+		if err := t.change(ctx, finish); err != nil {
+			return err
+		}
+		return t.copied(ctx)
 	}
-	return in.write(func(b *batch.Batch) error { return c.publish(ctx, t, b, finish) })
+	if err := in.settle(); err != nil {
+		return err
+	}
+	t.busy.Add(1)
+	return in.write(func(b *batch.Batch) error {
+		defer t.leave()
+		if err := c.publish(ctx, t, b, finish); err != nil {
+			return err
+		}
+		return t.copied(ctx)
+	})
 }
 
 // asOf is a position behind all that a snapshot of the reader's own shows; what
@@ -405,10 +481,13 @@ func (c *copying) left() time.Duration {
 
 func (t *table) phase() phase { return t.snapshot().Phase }
 
-// copied ends a table's snapshot. A table without rows gets a file without rows,
-// or it would not be there in Fabric.
+// copied ends a table's snapshot if all of it is published, and with that the join
+// of the table. A table without rows gets a file without rows, or it would not be
+// there in Fabric.
 func (t *table) copied(ctx context.Context) error {
-	if t.phase() != phaseSnapshot {
+	t.ending.Lock() // two may have published the last two chunks
+	defer t.ending.Unlock()
+	if s := t.snapshot(); s.Phase != phaseSnapshot || s.Chunks.Next < s.Chunks.Count {
 		return nil
 	}
 	done := func(s *tableState) { s.Phase, s.Reason, s.Built = phaseReplicating, "", time.Now() }
@@ -421,5 +500,7 @@ func (t *table) copied(ctx context.Context) error {
 		return err
 	}
 	t.m.emit(Event{Kind: TableCopied, Table: t.String(), Rows: t.snapshot().Rows})
+	t.stop()
+	signal(t.m.joins.copied)
 	return nil
 }

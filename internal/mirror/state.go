@@ -172,10 +172,22 @@ func load[T versioned](ctx context.Context, s store.Store, name string) (*file[T
 	return f, nil
 }
 
+// fenced is the code of the Fault that another writer was there.
+const fenced = "Fenced"
+
+// writePatience bounds a write that goes on although nobody waits for it.
+const writePatience = time.Minute
+
 // change replaces the file with a changed value. When another writer was there
 // first it fails with a Fault and f.value is as before. It blocks until the new
-// value is durable.
+// value is durable. Once begun it doesn't end with ctx: whoever goes on with the
+// file has to know what is in it.
 func (f *file[T]) change(ctx context.Context, edit func(*T)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writePatience)
+	defer cancel()
 	next := f.value
 	edit(&next)
 	setVersion(&next)
@@ -219,7 +231,7 @@ func (f *file[T]) replace(ctx context.Context, body []byte) (etag string, err er
 		case rerr == nil && bytes.Equal(now, body):
 			return info.ETag, nil
 		case rerr == nil && info.ETag != f.etag || lost:
-			return "", &Fault{Code: "Fenced", Err: errors.New("another pgmirror has taken over this landing zone"), Next: "let one pgmirror run at a time write it"}
+			return "", &Fault{Code: fenced, Err: errors.New("another pgmirror has taken over this landing zone"), Next: "let one pgmirror run at a time write it"}
 		case rerr != nil && !errors.Is(rerr, store.ErrNotExist):
 			return "", rerr
 		}

@@ -31,6 +31,7 @@ type reader struct {
 	spares  []*table      // with changes that may be filled again
 
 	hold  bool // tables are being joined: the slot has to keep what they will need
+	held  bool // a change came that may be one of theirs: the slot is told no more
 	alarm alarm
 }
 
@@ -65,14 +66,16 @@ type parking struct {
 }
 
 // stream follows the slot until ctx ends or something fails. With hold the slot
-// is told nothing.
+// is told nothing beyond the first change of a table that isn't followed.
 func (m *mirror) stream(ctx context.Context, hold bool) error {
 	s, err := postgres.StartStream(ctx, m.cfg.Source, postgres.StreamOptions{
 		Slot: m.cfg.Slot, Publications: m.cfg.Publications, Start: postgres.LSN(m.state.value.Acked), Binary: m.binary(), Spill: m.spill()})
 	if err != nil {
 		return err
 	}
-	m.emit(Event{Kind: Streaming, LSN: m.state.value.Acked})
+	if len(m.relations) > 0 || !hold {
+		m.emit(Event{Kind: Streaming, LSN: m.state.value.Acked})
+	}
 	r := &reader{m: m, stream: s, hold: hold, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, waiting: &pending{}, work: make(chan *pending), done: make(chan *pending, 1)}
 	g, gctx := errgroup.WithContext(ctx)
 	r.alarm.parent = gctx
@@ -146,6 +149,9 @@ func (r *reader) keepalive(end landing.LSN) {
 // ends notes how far the waiting changes reach. When there are none, the slot is
 // told in a while.
 func (r *reader) ends(end landing.LSN) {
+	if r.held {
+		return
+	}
 	r.waiting.end = max(r.waiting.end, end)
 	if r.waiting.since.IsZero() {
 		r.begin(r.m.cfg.idle)
@@ -173,7 +179,9 @@ func (r *reader) message(ctx context.Context, m *pgoutput.Message) error {
 		}
 	case pgoutput.Truncate:
 		for _, oid := range m.Truncated {
-			if t := r.table(oid); t != nil {
+			if t := r.table(oid); t == nil {
+				r.held = r.hold
+			} else {
 				if _, all := t.position.Skip(r.tx.final); !all {
 					r.leave(t, "it was truncated", true)
 				}
@@ -204,6 +212,7 @@ func (r *reader) table(oid uint32) *table {
 func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 	t := r.table(m.RelationID)
 	if t == nil {
+		r.held = r.hold
 		return nil
 	}
 	if t.seen != r.tx.final {

@@ -31,6 +31,14 @@ type table struct {
 	state      *file[tableState]
 	definition string // of the table as it is mirrored; "" when it isn't published
 
+	// How the table is in the hands of a join, if it is.
+	join   *join
+	hand   sync.Mutex
+	out    bool           // taken out of it
+	quit   chan struct{}  // closed to interrupt those who read it
+	busy   sync.WaitGroup // those who work on it
+	ending sync.Mutex     // held while its copy is declared complete
+
 	*shape // while the stream runs the reader alone changes it, under mu; others ask current
 
 	// The reader of the stream alone uses what follows.
@@ -162,10 +170,12 @@ func keyOf(src postgres.Table) []string {
 	return out
 }
 
-// openTables takes over every table that has state: it publishes what an earlier
-// attempt had given a number to, and then makes the state ours, so that the
-// earlier attempt, should it still live, can write no more.
+// openTables takes over every table that has state and is in no join's hands: it
+// publishes what an earlier attempt had given a number to, and then makes the state
+// ours, so that the earlier attempt, should it still live, can write no more.
 func (m *mirror) openTables(ctx context.Context) error {
+	unsignal(m.joins.over) // what comes after this is for the round that follows
+	unsignal(m.joins.copied)
 	sql, err := m.cfg.Source.Connect(ctx)
 	if err != nil {
 		return err
@@ -179,10 +189,18 @@ func (m *mirror) openTables(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	held := m.held(published)
+	m.tables = map[string]*table{}
+	for _, t := range held {
+		m.tables[t.name] = t
+	}
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(m.cfg.Workers)
 	for _, name := range files {
+		if held[name] != nil {
+			continue
+		}
 		g.Go(func() error {
 			t, err := m.openTable(gctx, name, published, plain)
 			if err != nil {
@@ -198,6 +216,21 @@ func (m *mirror) openTables(ctx context.Context) error {
 		return err
 	}
 	return m.addUnknown(ctx, published)
+}
+
+// held is the tables that stay in the hands of their joins, by their state files.
+// The others are nobody's when it returns.
+func (m *mirror) held(published []postgres.Table) map[string]*table {
+	out := map[string]*table{}
+	for _, t := range m.tables {
+		there := slices.ContainsFunc(published, func(p postgres.Table) bool { return p.String() == t.name })
+		if t.join != nil && there && !t.stopped() {
+			out[t.state.name] = t
+		} else {
+			t.letGo()
+		}
+	}
+	return out
 }
 
 func (m *mirror) openTable(ctx context.Context, name string, published []postgres.Table, plain plainColumns) (*table, error) {
@@ -228,7 +261,7 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 			}
 		})
 		var fault *Fault
-		if errors.As(err, &fault) && fault.Code == "Fenced" && ctx.Err() == nil && m.stillOurs(ctx) {
+		if errors.As(err, &fault) && fault.Code == fenced && ctx.Err() == nil && m.stillOurs(ctx) {
 			continue // the earlier attempt wrote once more before it noticed us: look again
 		}
 		if err != nil {
@@ -273,6 +306,8 @@ func (t *table) settle(ctx context.Context) (reason string, err error) {
 	return "", err
 }
 
+const copyInterrupted = "its copy was interrupted, and without a key what was copied can't be told from what wasn't"
+
 const notPublished = "it is no longer published"
 
 // bind finds the table in the catalog and compares it with the state. It returns
@@ -300,7 +335,7 @@ func (t *table) bind(published []postgres.Table, plain plainColumns) (park, rebu
 	case src.OID != s.OID:
 		return "", "it was dropped and made again"
 	case t.keyless() && s.Phase == phaseSnapshot && !t.m.fresh:
-		return "", "its copy was interrupted, and without a key what was copied can't be told from what wasn't"
+		return "", copyInterrupted
 	default:
 		return "", s.evolves(src, plain)
 	}
@@ -385,8 +420,8 @@ func (t *table) park(ctx context.Context, reason string) error {
 	return nil
 }
 
-// rebuild has the table built anew, durably: the next attempt removes its folder
-// and copies it at a new boundary. A table that needs it again and again is
+// rebuild has the table built anew, durably: the next join removes its folder and
+// copies it at a new boundary. A table that needs it again and again is
 // parked instead: copying it for ever would wear out the source.
 func (t *table) rebuild(ctx context.Context, reason string) error {
 	if !t.m.guard.allow(t.name, time.Now()) {
@@ -396,7 +431,7 @@ func (t *table) rebuild(ctx context.Context, reason string) error {
 }
 
 // redefined has the table built anew because the server no longer knows it as it
-// was, and ends the attempt.
+// was, and asks for the next round.
 func (t *table) redefined(ctx context.Context, err error) error {
 	if err := t.rebuild(ctx, "its definition has changed under way: "+err.Error()); err != nil {
 		return err
@@ -417,7 +452,7 @@ type guard struct {
 	mu sync.Mutex
 	at map[string][]time.Time
 
-	spillFull bool // a transaction did not fit; only between attempts
+	spillFull bool // a transaction did not fit; only between rounds
 }
 
 const (

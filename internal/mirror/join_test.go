@@ -1,0 +1,258 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// gate lets the first writes to a folder through and holds the others until it is
+// open.
+type gate struct {
+	store.Store
+	dir  string
+	held chan bool // closed when one is held
+	open chan bool
+
+	mu   sync.Mutex
+	free int
+	once sync.Once
+}
+
+func newGate(s store.Store, table string, free int) *gate {
+	return &gate{Store: s, dir: landing.TableDir("public", table), free: free, held: make(chan bool), open: make(chan bool)}
+}
+
+func (g *gate) Put(ctx context.Context, name string, body []byte, c store.Cond) (store.Info, error) {
+	if strings.HasPrefix(name, g.dir+"/") {
+		g.mu.Lock()
+		g.free--
+		hold := g.free < 0
+		g.mu.Unlock()
+		if hold {
+			g.once.Do(func() { close(g.held) })
+			select {
+			case <-g.open:
+			case <-ctx.Done():
+				return store.Info{}, ctx.Err()
+			}
+		}
+	}
+	return g.Store.Put(ctx, name, body, c)
+}
+
+// reaches waits until a table is in a phase, in a generation.
+func (b *bench) reaches(table string, p phase, generation int64) {
+	b.t.Helper()
+	eventually(b.t, fmt.Sprintf("%s is %s, in generation %d", table, p, generation), func() bool {
+		s := b.tableState(table).value
+		return s.Phase == p && s.Generation == generation
+	})
+}
+
+// position asks the source for one.
+func (b *bench) position(sql string, args ...any) landing.LSN {
+	b.t.Helper()
+	conn, err := pgx.Connect(context.Background(), b.url())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var text string
+	if err := conn.QueryRow(context.Background(), sql, args...).Scan(&text); err != nil {
+		b.t.Fatal(err)
+	}
+	var lsn landing.LSN
+	if err := lsn.UnmarshalText([]byte(text)); err != nil {
+		b.t.Fatal(err)
+	}
+	return lsn
+}
+
+func (b *bench) confirmed() landing.LSN {
+	b.t.Helper()
+	return b.position("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", "s_"+b.db)
+}
+
+// While a table is being copied for the first time, those that are copied are
+// followed, and the slot keeps what the other will need and no more.
+func TestFollowWhileCopying(t *testing.T) {
+	b := newBench(t, append(tables, `CREATE TABLE zlast (id int PRIMARY KEY, v text)`, `INSERT INTO zlast SELECT i, 'v' FROM generate_series(1, 100) i`)...)
+	g := newGate(b.landing, "zlast", 0)
+	stop := b.start(b.config(g))
+	<-g.held
+	b.reaches("plain", phaseReplicating, 1)
+	now := b.position("SELECT pg_current_wal_lsn()::text")
+	b.exec(`UPDATE plain SET n = 77 WHERE id = 1`)
+	eventually(t, "a copied table is followed", func() bool { return b.target("plain")["1"] == "1|note 1|77" })
+	eventually(t, "the slot is told of what concerns nobody else", func() bool {
+		b.exec("SELECT pg_logical_emit_message(true, 'test', '')")
+		return b.confirmed() > now
+	})
+	before := b.position("SELECT pg_current_wal_insert_lsn()::text")
+	b.exec(`UPDATE zlast SET v = 'while it is copied'`, `DELETE FROM zlast WHERE id > 90`, `UPDATE plain SET n = 78 WHERE id = 1`)
+	eventually(t, "a copied table is followed further", func() bool { return b.target("plain")["1"] == "1|note 1|78" })
+	if got := b.confirmed(); got > before {
+		t.Errorf("the slot was told %v, and the table that is being copied needs what came after %v", got, before)
+	}
+	close(g.open)
+	b.caughtUp()
+	stop()
+	b.same()
+	b.compare([][3]string{{"zlast", "id, v", "id"}})
+}
+
+// What happens to other tables doesn't begin the copy of a large one anew: one
+// without a key would never end.
+func TestLongCopyGoesOn(t *testing.T) {
+	b := newBench(t, append(tables, `CREATE TABLE zlog (v int)`, `ALTER TABLE zlog REPLICA IDENTITY FULL`, `INSERT INTO zlog SELECT i % 50 FROM generate_series(1, 3000) i`)...)
+	g := newGate(b.landing, "zlog", 0)
+	stop := b.start(b.config(g))
+	<-g.held
+	b.reaches("plain", phaseReplicating, 1)
+	b.exec(`TRUNCATE moving`, `INSERT INTO moving SELECT i, 'again' FROM generate_series(1, 40) i`)
+	b.reaches("moving", phaseReplicating, 2)
+	b.exec(`ALTER TABLE pair ADD COLUMN d text DEFAULT 'all have it'`)
+	b.reaches("pair", phaseReplicating, 2)
+	b.exec(`CREATE TABLE late (id int PRIMARY KEY, v text)`, `INSERT INTO late SELECT i, 'late' FROM generate_series(1, 300) i`, `ALTER PUBLICATION p ADD TABLE late`)
+	eventually(t, "the new table is copied", func() bool { return b.hasState("late") })
+	b.reaches("late", phaseReplicating, 1)
+	if err := Ask(t.Context(), b.landing, Request{Kind: Resync, Schema: "public", Table: "toast"}); err != nil {
+		t.Fatal(err)
+	}
+	b.reaches("toast", phaseReplicating, 2)
+	b.exec(`INSERT INTO zlog SELECT 7 FROM generate_series(1, 20)`)
+	close(g.open)
+	b.caughtUp()
+	stop()
+	if s := b.tableState("zlog").value; s.Generation != 1 {
+		t.Errorf("its copy was begun %d times", s.Generation)
+	}
+	if got, want := b.multiset("zlog"), b.sourceMultiset("zlog"); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	b.compare([][3]string{{"plain", "id, note, n", "id"}, {"pair", "a, b, v, d", "a, b"}, {"toast", "id, small, big", "id"}, {"moving", "k, v", "k"}, {"late", "id, v", "id"}})
+}
+
+// A table is paused and resumed in the middle of its copy; those beside it go on.
+func TestPauseWhileCopying(t *testing.T) {
+	b := newBench(t, append(tables, blocks)...)
+	g := newGate(b.landing, "heap", 2)
+	cfg := b.config(g)
+	cfg.chunk, cfg.Workers = 20, 1
+	stop := b.start(cfg)
+	<-g.held
+	ask := func(kind RequestKind) {
+		t.Helper()
+		if err := Ask(t.Context(), b.landing, Request{Kind: kind, Schema: "public", Table: "heap"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(Pause)
+	eventually(t, "the request is looked at", func() bool {
+		_, err := b.landing.Stat(t.Context(), requestFile("public", "heap")+answering)
+		return err == nil
+	})
+	close(g.open)
+	b.reaches("heap", phaseParked, 1)
+	b.exec(`UPDATE heap SET n = 1 WHERE id < 100`)
+	ask(Resume)
+	b.reaches("heap", phaseReplicating, 2)
+	b.caughtUp()
+	stop()
+	b.same()
+	b.compare([][3]string{{"heap", "id, n, fill", "id"}})
+	if s := b.tableState("plain").value; s.Generation != 1 {
+		t.Errorf("another table was copied %d times", s.Generation)
+	}
+}
+
+// failing fails one write to a folder, after something was done.
+type failing struct {
+	store.Store
+	dir  string
+	mu   sync.Mutex
+	left int
+	do   func()
+}
+
+func (f *failing) fails(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !strings.HasPrefix(name, f.dir+"/") {
+		return false
+	}
+	f.left--
+	return f.left == 0
+}
+
+// failingRename fails the renaming of one.
+type failingRename struct{ failing }
+
+func (f *failingRename) Put(ctx context.Context, name string, body []byte, c store.Cond) (store.Info, error) {
+	return f.Store.Put(ctx, name, body, c)
+}
+
+func (f *failingRename) Rename(ctx context.Context, from, to string) error {
+	if f.fails(from) {
+		return errors.New("this write fails")
+	}
+	return f.Store.Rename(ctx, from, to)
+}
+
+// A file that has a number and could not be given its name is not left out when
+// the copy goes on.
+func TestJoinRenameFails(t *testing.T) {
+	for nth := 1; nth <= 2; nth++ {
+		b := newBench(t, tables...)
+		f := &failingRename{failing{Store: b.landing, dir: landing.TableDir("public", "heap"), left: nth}}
+		cfg := b.config(f)
+		cfg.chunk, cfg.Workers = 20, 1
+		stop := b.start(cfg)
+		b.caughtUp()
+		b.exec(blocks, `ALTER PUBLICATION p ADD TABLE heap`)
+		eventually(t, "the new table is joined", func() bool { return b.hasState("heap") })
+		b.caughtUp()
+		stop()
+		b.compare([][3]string{{"heap", "id, n, fill", "id"}})
+		if _, err := landing.ReadMetadata(t.Context(), b.landing, f.dir); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (f *failing) Put(ctx context.Context, name string, body []byte, c store.Cond) (store.Info, error) {
+	if f.fails(name) {
+		f.do()
+		return store.Info{}, errors.New("this write fails")
+	}
+	return f.Store.Put(ctx, name, body, c)
+}
+
+// A table without a key that is joined is not copied further under another
+// snapshot when a write of its copy has failed: rows would be there twice.
+func TestJoinKeylessFails(t *testing.T) {
+	b := newBench(t, tables...)
+	f := &failing{Store: b.landing, dir: landing.TableDir("public", "zlog"), left: 3}
+	f.do = func() { b.exec(`INSERT INTO zlog SELECT 7 FROM generate_series(1, 500)`) }
+	cfg := b.config(f)
+	cfg.chunk, cfg.Workers = 1, 1
+	stop := b.start(cfg)
+	b.caughtUp()
+	b.exec(`CREATE TABLE zlog (v int)`, `ALTER TABLE zlog REPLICA IDENTITY FULL`, `INSERT INTO zlog SELECT i % 50 FROM generate_series(1, 3000) i`, `ALTER PUBLICATION p ADD TABLE zlog`)
+	eventually(t, "the new table is known", func() bool { return b.hasState("zlog") })
+	b.caughtUp()
+	stop()
+	if got, want := b.multiset("zlog"), b.sourceMultiset("zlog"); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
