@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/pgmirror/pgmirror/internal/config"
 )
 
 const (
@@ -56,18 +58,8 @@ func plural[N int | int64](n N, noun string) string {
 	return count(n) + " " + noun + "s"
 }
 
-// bytesText is a size as people read it: "0 B", "1.4 MiB".
-func bytesText(n int64) string {
-	const units = "KMGTP"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/1024, 0
-	for f >= 1024 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	return fmt.Sprintf("%.1f %ciB", f, units[i])
-}
+// bytesText is a size as people read it.
+func bytesText(n int64) string { return config.Bytes(n).About() }
 
 // clockTime is a moment of today, in UTC; "-" for none.
 func clockTime(t time.Time) string {

@@ -42,4 +42,17 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10)
 }
 
+// About is the size as people read it: "0 B", "1.4 MiB".
+func (b Bytes) About() string {
+	const units = "KMGTP"
+	if b < 1024 {
+		return fmt.Sprintf("%d B", int64(b))
+	}
+	f, i := float64(b)/1024, 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[i])
+}
+
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -33,6 +33,7 @@ type Options struct {
 // (IsConflict). The caller looks again by name.
 type Client struct {
 	workspaces  *core.WorkspacesClient
+	capacities  *core.CapacitiesClient
 	connections *core.ConnectionsClient
 	gateways    *core.GatewaysClient
 	items       *mirroreddatabase.ItemsClient
@@ -56,6 +57,7 @@ func New(o Options) (*Client, error) {
 	databases := mirroreddatabase.NewClientFactoryWithClient(*c)
 	return &Client{
 		workspaces:  platform.NewWorkspacesClient(),
+		capacities:  platform.NewCapacitiesClient(),
 		connections: platform.NewConnectionsClient(),
 		gateways:    platform.NewGatewaysClient(),
 		items:       databases.NewItemsClient(),

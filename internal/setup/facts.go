@@ -28,6 +28,7 @@ type Facts struct {
 	// follows from it, instead of being blocked by it.
 	IfReady bool
 
+	capacity      string // of the workspace
 	adminPassword secret
 	rolePassword  secret
 	recovering    bool                       // the role's password is in a deleted secret: it will be had back

@@ -100,6 +100,7 @@ func essence(f Finding) Finding {
 	if len(f.Items) == 0 {
 		f.Items = nil
 	}
+	f.Notes = slices.DeleteFunc(slices.Clone(f.Notes), func(n Note) bool { return n.Code == snapshotSize || n.Code == freeStorage })
 	if len(f.Notes) == 0 {
 		f.Notes = nil
 	}

@@ -36,8 +36,9 @@ func (s mirrorStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		}
 	}
 	if !exists {
-		return Finding{Action: Create, Reason: "MirrorMissing", Have: "none", Want: s.describe(f),
-			After: f.waitsFor("admin-login", "prerequisites", "publications", "connection", "workspace-role")}, nil
+		notes, err := s.cost(ctx, f)
+		return Finding{Action: Create, Reason: "MirrorMissing", Have: "none", Want: s.describe(f), Notes: notes,
+			After: f.waitsFor("admin-login", "prerequisites", "publications", "connection", "workspace-role")}, err
 	}
 	d, err := s.Fabric.Definition(ctx, s.Config.Workspace, m.ID)
 	if err != nil {

@@ -29,7 +29,7 @@ func (s startStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	case "Initialized":
 		return Finding{Action: Create, Reason: "NotStarted", Have: now.Status, Want: "Running", After: f.waitsFor("mirrored-database")}, nil
 	case "Stopped":
-		return s.stopped(f), nil
+		return s.stopped(ctx, f)
 	case "Paused":
 		return blocked("MirrorPaused", or(now.Error, now.Status), s.workspacePage()), nil
 	}
@@ -39,13 +39,15 @@ func (s startStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 
 // stopped needs consent in native mode: the server copies every table again. In
 // open mode what is landed stays, and is read on.
-func (s startStep) stopped(f *Facts) Finding {
+func (s startStep) stopped(ctx context.Context, f *Facts) (Finding, error) {
 	found := Finding{Action: Update, Reason: "Stopped", Have: "Stopped", Want: "Running", After: f.waitsFor("mirrored-database")}
+	var err error
 	if s.Config.Mode == config.Native {
+		found.Notes, err = s.cost(ctx, f)
 		found.Code, found.Consent, found.Allowed = "MirrorStopped", config.Reseed, s.Config.Allows(config.Reseed)
 		found.Hint = "pgmirror apply --allow reseed"
 	}
-	return found
+	return found, err
 }
 
 func (s startStep) Apply(ctx context.Context, f *Facts) error {

@@ -38,6 +38,7 @@ func (s workspaceStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	case w.CapacityID == "":
 		return blocked("WorkspaceNoCapacity", w.Name, s.workspacePage()), nil
 	}
+	f.capacity = w.CapacityID
 	return asWanted(w.Name), nil
 }
 

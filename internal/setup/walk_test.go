@@ -46,7 +46,7 @@ func TestNativeWalk(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.config(t, nativeFile)
 	first := plan(t, cfg)
-	losses(t, first, "TypeRefused public.events.body", "NumericLosesFraction public.loose.total")
+	losses(t, first, "TypeRefused public.events.body", "NumericLosesFraction public.loose.total", "SnapshotSize ", "FreeStorage ")
 	if f := find(t, first, "restart"); f.Action != setup.Restart || f.After != "parameters" {
 		t.Errorf("restart: got %+v", f)
 	}
