@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Dir is a Store in a directory of this machine. Several Dirs, in one or many
@@ -26,8 +27,12 @@ type Dir struct {
 var locks sync.Map // root → *sync.Mutex
 
 // tempPrefix begins the names of files that are being written. They are never
-// listed, and a crash may leave them.
-const tempPrefix = ".~"
+// listed, and a crash may leave them; List removes one that nobody has written
+// to for leftFor.
+const (
+	tempPrefix = ".~"
+	leftFor    = 24 * time.Hour
+)
 
 // OpenDir makes a Store of the directory root, which is made if need be.
 func OpenDir(root string) (*Dir, error) {
@@ -140,7 +145,7 @@ func (d *Dir) Stat(ctx context.Context, name string) (Info, error) {
 	return d.info(name, p, fi), nil
 }
 
-// List lists a folder.
+// List lists a folder. What a crash left half written there, long ago, it removes.
 func (d *Dir) List(ctx context.Context, dir string) ([]Info, error) {
 	p := d.root
 	if dir != "" {
@@ -157,14 +162,17 @@ func (d *Dir) List(ctx context.Context, dir string) ([]Info, error) {
 	}
 	var out []Info
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix) {
-			continue
-		}
 		fi, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed since ReadDir
 		} else if err != nil {
 			return nil, err
+		}
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			if fi.Mode().IsRegular() && time.Since(fi.ModTime()) > leftFor {
+				_ = os.Remove(filepath.Join(p, e.Name())) // it only takes space; the next List tries again
+			}
+			continue
 		}
 		out = append(out, d.info(path.Join(dir, e.Name()), filepath.Join(p, e.Name()), fi))
 	}

@@ -2,8 +2,8 @@ package store_test
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/pgmirror/pgmirror/internal/store"
 	"github.com/pgmirror/pgmirror/internal/store/storetest"
@@ -19,16 +19,39 @@ func TestDir(t *testing.T) {
 	})
 }
 
-// A file that a crash left half written is neither listed nor in the way.
+// A file that a crash left half written is neither listed nor in the way, and
+// removed once nobody can be writing it.
 func TestDirLeftover(t *testing.T) {
 	d, err := store.OpenDir(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(d.Path("x"), "..", ".~123"), []byte("half"), 0o644); err != nil {
+	list := func() {
+		t.Helper()
+		if l, err := d.List(t.Context(), ""); err != nil || len(l) != 0 {
+			t.Fatalf("list: %v, %v", l, err)
+		}
+	}
+	live, left, folder := d.Path(".~live"), d.Path(".~left"), d.Path(".~folder")
+	for _, p := range []string{live, left} {
+		if err := os.WriteFile(p, []byte("half"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := d.List(t.Context(), ""); err != nil || len(l) != 0 {
-		t.Fatalf("list: %v, %v", l, err)
+	list()
+	yesterday := time.Now().Add(-25 * time.Hour)
+	for _, p := range []string{left, folder} {
+		if err := os.Chtimes(p, yesterday, yesterday); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list()
+	for p, want := range map[string]bool{live: true, left: false, folder: true} {
+		if _, err := os.Stat(p); (err == nil) != want {
+			t.Errorf("%s is there: %t, want %t", p, err == nil, want)
+		}
 	}
 }
