@@ -17,6 +17,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/delta"
 	"github.com/pgmirror/pgmirror/internal/fabric"
+	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/replicator"
 	"github.com/pgmirror/pgmirror/internal/setup"
 	"github.com/pgmirror/pgmirror/internal/store"
@@ -32,6 +33,7 @@ type replicateOptions struct {
 	rewrite         bool
 	interval        time.Duration
 	workers         int
+	memory          int // MiB
 	retention       time.Duration
 	share           float64
 	metrics         string
@@ -71,6 +73,7 @@ The folder of --keys is a cache, which may be deleted.`,
 	f.BoolVar(&o.rewrite, "rewrite", false, "rewrite files instead of using deletion vectors")
 	f.DurationVar(&o.interval, "interval", time.Second, "how often to look for new files")
 	f.IntVar(&o.workers, "workers", 0, "tables worked on at once (default: one a processor)")
+	f.IntVar(&o.memory, "memory", 512, "MiB that all tables together may take, roughly, beside 128 for the process")
 	f.DurationVar(&o.retention, "retention", 24*time.Hour, "how long superseded versions can be read, 1h at least")
 	f.Float64Var(&o.share, "upkeep", 0.25, "share of one processor's time for compaction and the like, up to 1")
 	f.StringVar(&o.keys, "keys", "", "folder of this machine where it keeps which key lies where (default: TABLES/_keys; of a lake, below the user's cache)")
@@ -101,6 +104,8 @@ func (o replicateOptions) check() error {
 		return fail(exitError, "UsageInvalid", "pgmirror replicate --help", "--retention %s is less than 1h: readers would lose files under their hands", o.retention)
 	case o.share <= 0 || o.share > 1:
 		return fail(exitError, "UsageInvalid", "pgmirror replicate --help", "--upkeep %g is not above 0 and up to 1", o.share)
+	case o.memory < 64:
+		return fail(exitError, "UsageInvalid", "pgmirror replicate --help", "--memory %d is not at least 64", o.memory)
 	case o.interval <= 0:
 		return fail(exitError, "UsageInvalid", "pgmirror replicate --help", "--interval %s is not above 0", o.interval)
 	}
@@ -123,10 +128,12 @@ func runReplicate(ctx context.Context, o replicateOptions, s streams) error {
 	if o.json {
 		view.fault = writeLines(s.Out, header{Type: "header", V: jsonVersion, Command: "replicate"})
 	}
+	budget := int64(o.memory) << 20
+	limitMemory(budget + mirror.Beside)
 	m := newReplicateMetrics()
 	r := replicator.New(replicator.Config{
 		Landing: zone, Tables: tables, DefaultSchema: o.schema, AppID: "pgmirror-replicate", ScanInterval: o.interval,
-		CopyOnWrite: o.rewrite, Workers: o.workers, KeyCache: keys,
+		CopyOnWrite: o.rewrite, Workers: o.workers, Budget: budget, KeyCache: keys,
 		Upkeep: replicator.Upkeep{Share: o.share, Retention: o.retention},
 		Events: func(e replicator.Event) { m.event(e); view.event(e) },
 	})

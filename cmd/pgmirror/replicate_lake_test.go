@@ -71,7 +71,7 @@ func TestReplicateIntoOneLake(t *testing.T) {
 	replicate := func(number int64, rows ...[2]int64) {
 		t.Helper()
 		put(landing.FileName(number), changesFile(t, rows))
-		o := replicateOptions{landing: zone, tables: srv.URL + "/ws/shop.Lakehouse/Tables", keys: keys, schema: "dbo", once: true, json: true, interval: 1, retention: 24 * 3600e9, share: 1}
+		o := replicateOptions{landing: zone, memory: 512, tables: srv.URL + "/ws/shop.Lakehouse/Tables", keys: keys, schema: "dbo", once: true, json: true, interval: 1, retention: 24 * 3600e9, share: 1}
 		if err := runReplicate(t.Context(), o, s); err != nil {
 			t.Fatalf("%v\n%s", err, &out)
 		}
@@ -118,7 +118,7 @@ func TestReplicateIntoOneLake(t *testing.T) {
 		t.Errorf("beside the tables lies %v, %v", top, err)
 	}
 	for _, bad := range []string{"https://host", "https://host/ws", "ftp://host/a/b", "abfss://host/a", srv.URL + "/ws/a?x=y"} {
-		o := replicateOptions{landing: zone, tables: bad, interval: 1, retention: 24 * 3600e9, share: 1}
+		o := replicateOptions{landing: zone, memory: 512, tables: bad, interval: 1, retention: 24 * 3600e9, share: 1}
 		if f := new(failure); !errors.As(runReplicate(t.Context(), o, s), &f) || f.Code != "UsageInvalid" {
 			t.Errorf("%s: got %+v, want that it isn't taken", bad, f)
 		}
