@@ -179,7 +179,7 @@ func (k *killing) process(state string, at int, args ...string) (cmd *osexec.Cmd
 	k.Check(err)
 	cmd = &osexec.Cmd{Path: self, Args: append([]string{"pgmirror"}, args...), Dir: k.dir}
 	cmd.Args = append(cmd.Args, "--env-file", "fabric.env")
-	cmd.Env = []string{"PGMIRROR_STATE=" + state, "KILL_STEPS=" + steps, "KILL_AT=" + strconv.Itoa(at), "PATH=/usr/bin:/bin", "TMPDIR=" + os.TempDir()}
+	cmd.Env = []string{"PGMIRROR_STATE=" + state, "KILL_STEPS=" + steps, "KILL_AT=" + strconv.Itoa(at), "PATH=/usr/bin:/bin", "TMPDIR=" + os.TempDir(), "GORACE=" + raceOptions}
 	return cmd, steps
 }
 
@@ -324,6 +324,7 @@ func (k *killing) passwordKnown(last string) {
 // instants. SOAK_KILLS is how many there have to be in all, within SOAK_TIME (12h);
 // without it there are a few at places that chance picks.
 func TestKilledProcesses(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts servers")
 	}

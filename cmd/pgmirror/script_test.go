@@ -24,8 +24,13 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// raceOptions keep the race detector from sleeping a second at the end of every
+// process.
+const raceOptions = "atexit_sleep_ms=20"
+
 // TestScripts runs testdata/*.txtar, each a session that a user could type.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -35,6 +40,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TMPDIR", filepath.Dir(filepath.Dir(dir)))
 			env.Setenv("SERVERS", dir)
 			env.Setenv("PGMIRROR_STATE", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("GORACE", raceOptions)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

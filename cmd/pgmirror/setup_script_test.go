@@ -41,6 +41,7 @@ import (
 // newest server here: from 16 on its administrator is no superuser. A script finds
 // its environment in fabric.env.
 func TestSetupScripts(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts servers")
 	}
@@ -87,6 +88,7 @@ func startWorld(env *testscript.Env, bin string) error {
 	env.Defer(func() { e.Close() })
 	env.Values[worldKey{}], env.Values[binKey{}], env.Values[proxyKey{}] = e, bin, &sync.Map{}
 	env.Setenv("PGMIRROR_STATE", filepath.Join(env.WorkDir, "state"))
+	env.Setenv("GORACE", raceOptions)
 	return os.WriteFile(filepath.Join(env.WorkDir, "fabric.env"), []byte(envText(e.Env())), 0o600)
 }
 

@@ -23,6 +23,7 @@ func init() {
 // TestTwoApplies: of two at once on one server, from two machines, one goes, and
 // the other says who it is. When that one dies, its tag still says so.
 func TestTwoApplies(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts servers")
 	}
