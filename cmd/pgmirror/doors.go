@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/lease"
@@ -37,7 +38,7 @@ func (k *keeper) begin(ctx context.Context, s streams, cfg *config.Config, envir
 		return nil
 	}
 	k.doors, err = setup.NewDoors(cfg, setup.DoorOptions{
-		State: state, Who: whoami(), Expired: k.expired, Transport: transport,
+		State: state, Who: whoami(), Expired: k.expired, Life: leaseLife, Transport: transport,
 		Tell: func(what string) { s.say("    … %s", what) },
 	})
 	if err != nil {
@@ -111,6 +112,9 @@ var (
 	clientOptions []setup.Option
 	transport     setup.Transport
 )
+
+// leaseLife is how long a lease may last; 0 is setup's own. Tests shorten it.
+var leaseLife time.Duration
 
 // whoami is the user and the machine, for people who meet a lease.
 func whoami() string {

@@ -30,13 +30,15 @@ import (
 
 // mortal makes this process tell every side effect in the file KILL_STEPS, before
 // and after it, and die by SIGKILL at the one with the number KILL_AT. At the one
-// that KILL_STOP names it stands still instead.
+// that KILL_STOP names it stands still instead. Its leases last as long as
+// KILL_LIFE says.
 func mortal() {
 	path := os.Getenv("KILL_STEPS")
 	if path == "" {
 		return
 	}
 	at, _ := strconv.Atoi(os.Getenv("KILL_AT"))
+	leaseLife, _ = time.ParseDuration(os.Getenv("KILL_LIFE")) // none: setup's own
 	told, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		panic(err)

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type DoorOptions struct {
 	Who       string            // the user and the machine; who signed in to Azure is added in the audit log
 	Tell      func(what string) // told what is waited for; nil: nobody
 	Expired   func(error)       // called when a lease ends that is still in use: the command has to stop
+	Life      time.Duration     // how long a lease may last at most; 0: two hours, for an apply whose last step waits half an hour with a door open
 	Transport Transport         // wraps what carries every request; nil: nothing
 }
 
@@ -61,15 +63,14 @@ func NewDoors(cfg *config.Config, o DoorOptions) (*Doors, error) {
 	d.Leases = lease.New(lease.Options{
 		State: o.State, Run: run, Who: o.Who, Cloud: or(cfg.Endpoints.ARM, cfg.Cloud), Resources: d.resources,
 		Dial:   func(id string) (lease.Resource, error) { return azure.NewGate(id, d.azure) },
-		Allows: cfg.Allows, Address: cfg.Address, Audit: d.audit, Tell: o.Tell, Timing: timing(cfg.Endpoints.ARM),
+		Allows: cfg.Allows, Address: cfg.Address, Audit: d.audit, Tell: o.Tell, Timing: timing(cfg.Endpoints.ARM, o.Life),
 	})
 	return d, nil
 }
 
-// timing is that of an apply: its last step may wait half an hour with a door
-// open. An emulator's requests arrive at once or not at all.
-func timing(arm string) lease.Timing {
-	t := lease.Timing{Life: 2 * time.Hour}
+// timing is that of an apply. An emulator's requests arrive at once or not at all.
+func timing(arm string, life time.Duration) lease.Timing {
+	t := lease.Timing{Life: cmp.Or(life, 2*time.Hour)}
 	if config.Loopback(arm) {
 		t.Settle, t.InFlight, t.Poll = 5*time.Millisecond, 250*time.Millisecond, 50*time.Millisecond
 	}
