@@ -199,6 +199,9 @@ func (ses *session) fabricTables(item string) func(context.Context) ([]mirror.Fa
 		out := make([]mirror.FabricTable, len(tables))
 		for i, t := range tables {
 			out[i] = mirror.FabricTable{Schema: t.Schema, Table: t.Table, Rows: t.ProcessedRows}
+			if t.LatencySeconds != nil {
+				out[i].Lag = time.Duration(*t.LatencySeconds) * time.Second
+			}
 			if t.Status == "Failed" {
 				out[i].Failed = strings.Trim(t.ErrorCode+": "+t.ErrorMessage, ": ")
 			}

@@ -32,6 +32,7 @@ type runMetrics struct {
 	confirmed landing.LSN
 	snapshot  mirror.Event // the last progress
 	retries   int64
+	pace, lag time.Duration
 	trouble   string // why the run doesn't go on at this moment; "" when it does
 	lookFault error
 }
@@ -117,6 +118,8 @@ func (m *runMetrics) event(e mirror.Event) {
 		m.confirmed, m.trouble = e.LSN, ""
 	case mirror.SlotHealth:
 		m.slot = e.Slot
+	case mirror.Paced:
+		m.pace, m.lag = e.Wait, e.Took
 	case mirror.Retrying:
 		m.retries++
 		m.trouble = e.Reason
@@ -175,6 +178,8 @@ func (m *runMetrics) exposition() []byte {
 	x.one("snapshot_rows", "gauge", "Rows copied by the snapshot that runs or ran last.", m.snapshot.Rows)
 	x.one("snapshot_bytes", "gauge", "Bytes copied by it.", m.snapshot.Bytes)
 	x.one("snapshot_rows_per_second", "gauge", "Its rate so far.", perSecond(m.snapshot.Rows, m.snapshot.Took))
+	x.one("coalescing_seconds", "gauge", "How long changes wait for others to share their file; 0 before the first look.", m.pace.Seconds())
+	x.one("fabric_lag_seconds", "gauge", "How late Fabric says that its last changes were, when the above last changed.", m.lag.Seconds())
 	x.one("retries_total", "counter", "Attempts that failed and were made again.", m.retries)
 	x.one("healthy", "gauge", "0 while an attempt has failed and the next one hasn't got going.", truth(m.trouble == ""))
 	x.one("state_readable", "gauge", "0 when the landing zone's state could not be read: phases are old then.",

@@ -29,6 +29,7 @@ func TestRunMetrics(t *testing.T) {
 		{Kind: mirror.Published, Table: "public.orders", Number: 8, Rows: 4, LSN: 0x20, CommitTime: at},
 		{Kind: mirror.Parked, Table: "public.odd", Reason: "x"},
 		{Kind: mirror.Confirmed, LSN: 0x20},
+		{Kind: mirror.Paced, Wait: 15 * time.Second, Took: 5 * time.Minute},
 		{Kind: mirror.SlotHealth, Slot: &mirror.Slot{WALStatus: "extended", RetainedBytes: 99, SafeWALSize: -1}},
 	} {
 		m.event(e)
@@ -44,6 +45,8 @@ func TestRunMetrics(t *testing.T) {
 		`pgmirror_slot_retained_wal_bytes{mirror="sh\"op"} 99`,
 		`pgmirror_slot_wal_status{mirror="sh\"op",status="extended"} 1`,
 		`pgmirror_snapshot_rows_per_second{mirror="sh\"op"} 250`,
+		`pgmirror_coalescing_seconds{mirror="sh\"op"} 15`,
+		`pgmirror_fabric_lag_seconds{mirror="sh\"op"} 300`,
 		`pgmirror_retries_total{mirror="sh\"op"} 0`,
 		`pgmirror_healthy{mirror="sh\"op"} 1`,
 	} {

@@ -123,6 +123,10 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("%s %s: %s\n  next: give it a key or a replica identity, then pgmirror tables add %s", bad, e.Table, e.Reason, e.Table)
 	case mirror.Waiting:
 		v.s.say("  … waiting for %s", e.Reason)
+	case mirror.Paced:
+		if e.Took > 0 {
+			v.s.say("  Fabric is %s behind: changes wait up to %s for others to share their file", seconds(e.Took), seconds(e.Wait))
+		}
 	case mirror.NoLook:
 		v.s.say("%s Fabric could not be asked how its tables are: %s", bad, e.Reason)
 	case mirror.NewTimeline:

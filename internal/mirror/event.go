@@ -26,6 +26,7 @@ const (
 	Refused          EventKind = "refused"           // Table, Reason: PostgreSQL refuses its updates because a publication has it
 	Waiting          EventKind = "waiting"           // Reason: for what the slot's creation waits
 	SlotHealth       EventKind = "slot-health"       // Slot
+	Paced            EventKind = "paced"             // Wait: how long changes wait for others from now on; Took: Fabric's lag
 	SpillFull        EventKind = "spill-full"        // Reason: from now on the server keeps large transactions
 	NoLook           EventKind = "no-look"           // Reason: Fabric could not be asked how the tables are
 	NewTimeline      EventKind = "new-timeline"      // Reason: the source was promoted, and is followed

@@ -5,15 +5,18 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
 )
 
 // FabricTable is what Fabric says of a table of the mirror.
 type FabricTable struct {
-	Schema, Table string // as Fabric names them
-	Failed        string // why it has given the table up, or ""
-	Rows          int64  // rows of processed files so far; it only grows, unless Fabric begins anew
+	Schema, Table string        // as Fabric names them
+	Failed        string        // why it has given the table up, or ""
+	Rows          int64         // rows of processed files so far; it only grows, unless Fabric begins anew
+	Lag           time.Duration // how late its last changes were, as Fabric says; 0: it doesn't say
 }
 
 // watched is what was seen and told before: what Fabric said of the tables before, over all attempts of a Run.
@@ -21,6 +24,10 @@ type watched struct {
 	mu   sync.Mutex
 	seen map[string]sighting // by folder
 	told map[string]string   // why a table's updates are refused, by table
+	lag  time.Duration       // of Fabric
+	rows map[string]int64    // by which it is told whether a table is at work, by fabricName
+	slot Slot
+	pace atomic.Int64 // nanoseconds; 0 before the first look
 }
 
 // news says that a table's refusal hasn't been told yet.
@@ -92,6 +99,7 @@ func (m *mirror) lookAtFabric(ctx context.Context) (bool, error) {
 		}
 		return false, ctx.Err()
 	}
+	m.watched.noteLag(said)
 	again := false
 	for _, t := range m.inPhase(phaseReplicating) {
 		now, there := said[fabricName(t.w.Dir)]

@@ -64,7 +64,12 @@ func (m *mirror) oldestWriter(ctx context.Context, own int32) (string, error) {
 // to stop; the stream notices when it is gone.
 func (m *mirror) tellSlot(ctx context.Context, q postgres.Querier) {
 	slot, there, err := postgres.Slot(ctx, q, m.cfg.Slot)
-	if err == nil && there {
-		m.emit(Event{Kind: SlotHealth, Slot: &Slot{WALStatus: slot.WALStatus, RetainedBytes: slot.RetainedBytes, SafeWALSize: slot.SafeWALSize}})
+	if err != nil || !there {
+		return
 	}
+	now := Slot{WALStatus: slot.WALStatus, RetainedBytes: slot.RetainedBytes, SafeWALSize: slot.SafeWALSize}
+	m.watched.mu.Lock()
+	m.watched.slot = now
+	m.watched.mu.Unlock()
+	m.emit(Event{Kind: SlotHealth, Slot: &now})
 }

@@ -422,6 +422,7 @@ func (m *mirror) watch(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("look at Fabric: %w", err)
 		}
+		m.keepPace()
 		if changed || answered || lost {
 			return errAgain // the next round opens the tables as they are now
 		}

@@ -67,7 +67,7 @@ func TestRequestWhileAnswering(t *testing.T) {
 // to look is an error.
 func TestAwaitDropped(t *testing.T) {
 	looks := 0
-	m := &mirror{cfg: Config{Fabric: func(context.Context) ([]FabricTable, error) {
+	m := &mirror{watched: &watched{}, cfg: Config{Fabric: func(context.Context) ([]FabricTable, error) {
 		if looks++; looks < 3 {
 			return []FabricTable{{Schema: "Public", Table: "orders"}}, nil
 		}

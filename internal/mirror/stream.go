@@ -265,7 +265,7 @@ const fileRows = 800_000
 func (r *reader) changes(t *table) *changes {
 	if t.changes == nil {
 		if r.waiting.empty() {
-			r.begin(r.m.cfg.Freshness)
+			r.begin(r.m.freshness())
 		}
 		t.changes = r.emptyChanges(t)
 		r.waiting.tables = append(r.waiting.tables, t)
@@ -340,23 +340,26 @@ func (r *reader) commit(ctx context.Context, end landing.LSN) error {
 }
 
 // due says whether what waits has waited long enough.
-func (r *reader) due() bool {
-	since := r.waiting.since
-	if since.IsZero() {
-		return false
-	}
-	wait := r.m.cfg.Freshness
+func (r *reader) due() bool { return !r.waiting.since.IsZero() && r.left() <= 0 }
+
+// left is how long what waits has to wait still.
+func (r *reader) left() time.Duration {
+	wait := r.m.freshness()
 	if r.waiting.empty() {
 		wait = r.m.cfg.idle
 	}
-	return time.Since(since) >= wait
+	return wait - time.Since(r.waiting.since)
 }
 
 // handOver gives what waits to the flusher if it is due, the flusher is free and
 // no transaction is open; else a later call will.
 func (r *reader) handOver(ctx context.Context) error {
 	r.poll()
-	if r.busy || r.tx.open || !r.due() {
+	if r.busy || r.tx.open || r.waiting.since.IsZero() {
+		return nil
+	}
+	if left := r.left(); left > 0 { // the pace has changed
+		r.alarm.set(left)
 		return nil
 	}
 	return r.give(ctx)
@@ -452,7 +455,7 @@ func (a *alarm) reset() {
 	if a.cancel != nil {
 		a.cancel()
 	}
-	a.ctx, a.cancel = nil, nil
+	a.ctx, a.cancel = context.WithCancel(a.parent)
 }
 
 func (a *alarm) stop() {
