@@ -31,7 +31,7 @@ demo: build
 
 test:
 	@scripts/need postgres $(if $(RACE),cc)
-	$(GO) test $(if $(RACE),-race) -timeout 25m $(PKG)
+	$(if $(RACE),GORACE=atexit_sleep_ms=20) $(GO) test $(if $(RACE),-race) -timeout 25m $(PKG)
 
 lint: export CGO_ENABLED = 0
 lint:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,72 +22,41 @@ type leasesOptions struct {
 }
 
 func newLeasesCmd(s streams) *cobra.Command {
-	var o leasesOptions
-	cmd := &cobra.Command{
-		Use:   "leases",
-		Short: "Show and take back what was opened for a short time",
-		Long: `Shows what pgmirror has opened for a short time on the server and the vault: by
+	cmd, o := leasesCmd(s, "leases", "Show and take back what was opened for a short time", `Shows what pgmirror has opened for a short time on the server and the vault: by
 this machine's journals, and by the tags and rule names that are on the resources
 themselves, so that any machine can see and close what another one left open.
 
-Every command first closes what runs on this machine left open when they died.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runLeasesList(cmd.Context(), o, s) },
+Every command first closes what runs on this machine left open when they died.`, runLeasesList)
+	list, listed := leasesCmd(s, "list", "Show what is open, for whom and until when", "", runLeasesList)
+	for c, json := range map[*cobra.Command]*bool{cmd: &o.json, list: &listed.json} {
+		c.Flags().BoolVar(json, "json", false, "write NDJSON to stdout")
 	}
-	o.config.flags(cmd)
-	cmd.Flags().BoolVar(&o.json, "json", false, "write NDJSON to stdout")
-	cmd.AddCommand(newLeasesListCmd(s), newLeasesCloseCmd(s), newLeasesForgetCmd(s))
-	return cmd
-}
-
-func newLeasesListCmd(s streams) *cobra.Command {
-	var o leasesOptions
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "Show what is open, for whom and until when",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runLeasesList(cmd.Context(), o, s) },
-	}
-	o.config.flags(cmd)
-	cmd.Flags().BoolVar(&o.json, "json", false, "write NDJSON to stdout")
-	return cmd
-}
-
-func newLeasesCloseCmd(s streams) *cobra.Command {
-	var o leasesOptions
-	cmd := &cobra.Command{
-		Use:   "close ID",
-		Short: "Close what a run left open, from whichever machine it was opened",
-		Long: `Closes the door of a lease and puts the setting back to what it was, reads that
+	shut, shuts := leasesCmd(s, "close ID", "Close what a run left open, from whichever machine it was opened",
+		`Closes the door of a lease and puts the setting back to what it was, reads that
 back, and removes the lease's tag. A lease that hasn't expired may still be in
-use on another machine: --force closes it all the same.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = args[0]
-			return runLeasesClose(cmd.Context(), o, s)
-		},
-	}
-	o.config.flags(cmd)
-	cmd.Flags().BoolVar(&o.force, "force", false, "also one that hasn't expired")
+use on another machine: --force closes it all the same.`, runLeasesClose)
+	shut.Flags().BoolVar(&shuts.force, "force", false, "also one that hasn't expired")
+	forget, _ := leasesCmd(s, "forget ID", "Strike a lease from this machine's journals, and close nothing",
+		`For a resource that can't be reached any more, such as one in a cloud or a
+subscription that is gone: every later command would try to close it, and end
+with exit 6.`, runLeasesForget)
+	cmd.AddCommand(list, shut, forget)
 	return cmd
 }
 
-func newLeasesForgetCmd(s streams) *cobra.Command {
-	var o leasesOptions
-	cmd := &cobra.Command{
-		Use:   "forget ID",
-		Short: "Strike a lease from this machine's journals, and close nothing",
-		Long: `For a resource that can't be reached any more, such as one in a cloud or a
-subscription that is gone: every later command would try to close it, and end
-with exit 6.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = args[0]
-			return runLeasesForget(cmd.Context(), o, s)
-		},
+// leasesCmd is one of these commands, and its options.
+func leasesCmd(s streams, use, short, long string, run func(context.Context, leasesOptions, streams) error) (*cobra.Command, *leasesOptions) {
+	o := new(leasesOptions)
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.NoArgs}
+	if strings.HasSuffix(use, " ID") {
+		cmd.Args = cobra.ExactArgs(1)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o.id = strings.Join(args, "")
+		return run(cmd.Context(), *o, s)
 	}
 	o.config.flags(cmd)
-	return cmd
+	return cmd, o
 }
 
 // leaseLine is one line of leases --json.

@@ -45,13 +45,15 @@ running does it within ten seconds or so; else the next one that starts does.`,
 	return cmd
 }
 
+// tablesRunner is what a subcommand does.
+type tablesRunner func(context.Context, tablesOptions, streams) error
+
 // tablesCmds are the subcommands, in the order of a table's life.
 func tablesCmds(s streams) []*cobra.Command {
-	type runner func(context.Context, tablesOptions, streams) error
 	var cmds []*cobra.Command
 	for _, c := range []struct {
 		use, short, long string
-		run              runner
+		run              tablesRunner
 		flags            string // of -c: also --json, --dry-run, --wait
 	}{
 		{"list", "Show every table of the database, and what the mirror does with it", "", runTablesList, "json"},
@@ -59,10 +61,10 @@ func tablesCmds(s streams) []*cobra.Command {
 			`Lets the mirror's role read the tables and puts them into a publication: one that
 has a key into that of all changes, one without into that of inserts only, where
 PostgreSQL goes on accepting the application's updates. A running mirror then
-copies them while the others go on.`, runTablesAdd, "dry-run wait"},
+copies them while the others go on.`, changesTables(addTables), "dry-run wait"},
 		{"remove TABLE...", "Take tables out: Fabric drops them, PostgreSQL keeps them",
 			`Takes the tables out of the publication and removes their folders from the landing
-zone, upon which Fabric drops its tables. Nothing happens to PostgreSQL's.`, runTablesRemove, "dry-run wait"},
+zone, upon which Fabric drops its tables. Nothing happens to PostgreSQL's.`, changesTables(removeTables), "dry-run wait"},
 		{"resync TABLE...", "Copy tables anew, also parked ones", "", asks(mirror.Resync), "wait"},
 		{"pause TABLE...", "Stop mirroring tables; their data stays in Fabric as it is",
 			`Stops mirroring the tables. Their data stays in Fabric as it is. The replication
@@ -75,7 +77,7 @@ is resumed is copied anew.`, asks(mirror.Pause), "wait"},
 	return cmds
 }
 
-func tablesCmd(s streams, use, short, long, flags string, run func(context.Context, tablesOptions, streams) error) *cobra.Command {
+func tablesCmd(s streams, use, short, long, flags string, run tablesRunner) *cobra.Command {
 	var o tablesOptions
 	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.MinimumNArgs(1)}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -154,7 +156,7 @@ func qualified(cfg *config.Config, name string) (schema, table string) {
 }
 
 // asks is a command that only leaves requests.
-func asks(kind mirror.RequestKind) func(context.Context, tablesOptions, streams) error {
+func asks(kind mirror.RequestKind) tablesRunner {
 	return func(ctx context.Context, o tablesOptions, s streams) error {
 		m, err := openTables(ctx, o.config, s)
 		if err != nil {
@@ -178,6 +180,23 @@ func asks(kind mirror.RequestKind) func(context.Context, tablesOptions, streams)
 			s.say("asked: %s %s.%s", kind, schema, table)
 		}
 		return m.wait(ctx, o.wait, kind, o.names, before)
+	}
+}
+
+// changesTables is a command that changes the publications.
+func changesTables(change func(context.Context, *openMirror, *admin.Session, tablesOptions) error) tablesRunner {
+	return func(ctx context.Context, o tablesOptions, s streams) error {
+		m, err := openTables(ctx, o.config, s)
+		if err != nil {
+			return err
+		}
+		defer m.close(ctx)
+		a, done, err := m.asAdmin(ctx, "pgmirror tables")
+		if err != nil {
+			return err
+		}
+		defer done()
+		return change(ctx, m, a, o)
 	}
 }
 

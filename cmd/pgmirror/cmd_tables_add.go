@@ -8,17 +8,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
-func runTablesAdd(ctx context.Context, o tablesOptions, s streams) error {
-	m, err := openTables(ctx, o.config, s)
-	if err != nil {
-		return err
-	}
-	defer m.close(ctx)
-	a, done, err := m.asAdmin(ctx, "pgmirror tables")
-	if err != nil {
-		return err
-	}
-	defer done()
+func addTables(ctx context.Context, m *openMirror, a *admin.Session, o tablesOptions) error {
 	todo, added, made, err := m.joining(ctx, a, o.names)
 	if err != nil {
 		return err
@@ -27,7 +17,7 @@ func runTablesAdd(ctx context.Context, o tablesOptions, s streams) error {
 		return err
 	}
 	if len(added) == 0 {
-		s.say("Nothing was written: the publications have %s already.", plural(len(o.names), "table"))
+		m.s.say("Nothing was written: the publications have %s already.", plural(len(o.names), "table"))
 		return nil
 	}
 	before, err := m.states(ctx)
@@ -35,13 +25,13 @@ func runTablesAdd(ctx context.Context, o tablesOptions, s streams) error {
 		return err
 	}
 	for _, t := range added {
-		s.say("published: %s", t)
+		m.s.say("published: %s", t)
 		if wanted, _ := m.cfg.Mirror.Wants(t.Schema, t.Name); !wanted {
-			s.say("  mirror.tables doesn't list it: list it there too, so that the plan knows it")
+			m.s.say("  mirror.tables doesn't list it: list it there too, so that the plan knows it")
 		}
 	}
 	if made {
-		s.say("The publication of tables without a key is new: a running pgmirror run reads it only after it was started again.")
+		m.s.say("The publication of tables without a key is new: a running pgmirror run reads it only after it was started again.")
 	}
 	return m.wait(ctx, o.wait, joined, o.names, before)
 }

@@ -11,19 +11,9 @@ import (
 	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
-// runTablesRemove takes tables out of their publication before it asks the
+// removeTables takes tables out of their publication before it asks the
 // mirror to forget them: in the other order it would join them again.
-func runTablesRemove(ctx context.Context, o tablesOptions, s streams) error {
-	m, err := openTables(ctx, o.config, s)
-	if err != nil {
-		return err
-	}
-	defer m.close(ctx)
-	a, done, err := m.asAdmin(ctx, "pgmirror tables")
-	if err != nil {
-		return err
-	}
-	defer done()
+func removeTables(ctx context.Context, m *openMirror, a *admin.Session, o tablesOptions) error {
 	before, err := m.states(ctx)
 	if err != nil {
 		return err
@@ -40,14 +30,14 @@ func runTablesRemove(ctx context.Context, o tablesOptions, s streams) error {
 		err := m.ask(ctx, mirror.Request{Kind: mirror.Forget, Schema: schema, Table: table})
 		switch {
 		case errors.Is(err, mirror.ErrNoTable):
-			s.say("%s is out of the publication; the mirror had nothing of it", name)
+			m.s.say("%s is out of the publication; the mirror had nothing of it", name)
 		case err != nil:
 			return err
 		default:
-			s.say("asked: %s %s.%s", mirror.Forget, schema, table)
+			m.s.say("asked: %s %s.%s", mirror.Forget, schema, table)
 		}
 		if wanted, _ := m.cfg.Mirror.Wants(schema, table); wanted {
-			s.say("  mirror.tables still asks for %s.%s: take it out there too, or the next apply on a fresh mirror takes it in", schema, table)
+			m.s.say("  mirror.tables still asks for %s.%s: take it out there too, or the next apply on a fresh mirror takes it in", schema, table)
 		}
 	}
 	return m.wait(ctx, o.wait, mirror.Forget, o.names, before)

@@ -21,6 +21,19 @@ type scripter interface {
 	Script(context.Context, *Facts) ([]admin.Statement, error)
 }
 
+// runScript runs as the administrator what a step's Script says.
+func (c *Clients) runScript(ctx context.Context, f *Facts, s scripter) error {
+	statements, err := s.Script(ctx, f)
+	if err != nil {
+		return err
+	}
+	session, err := c.asAdmin(ctx, f)
+	if err != nil {
+		return err
+	}
+	return session.Run(ctx, statements...)
+}
+
 // Script is what a DBA would run instead of apply, after Plan has filled facts.
 // It reads only, and presumes a DBA with the rights: nobody is made a member of
 // anything. It fails when the database can't be looked into.

@@ -31,19 +31,9 @@ func (s grantsStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	return Finding{Action: Update, Reason: "GrantsMissing", Have: "some rights are missing", Want: whats(missing), Notes: notes, After: f.waitsFor("enable", "role")}, nil
 }
 
-func (s grantsStep) Apply(ctx context.Context, f *Facts) error {
-	missing, _, err := s.missing(ctx, f)
-	if err != nil {
-		return err
-	}
-	session, err := s.asAdmin(ctx, f)
-	if err != nil {
-		return err
-	}
-	return session.Run(ctx, missing...)
-}
+func (s grantsStep) Apply(ctx context.Context, f *Facts) error { return s.runScript(ctx, f, s) }
 
-// Script is what Apply would run.
+// Script is what Apply runs.
 func (s grantsStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
 	out, _, err := s.missing(ctx, f)
 	return out, err

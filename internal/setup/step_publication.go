@@ -43,19 +43,9 @@ func (s publicationStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	return Finding{Action: Create, Reason: "PublicationsDiffer", Have: "tables are missing", Want: whats(todo), Notes: notes, After: f.waitsFor("parameters", "restart", "replica-identity")}, nil
 }
 
-func (s publicationStep) Apply(ctx context.Context, f *Facts) error {
-	todo, _, err := s.todo(ctx, f)
-	if err != nil {
-		return err
-	}
-	session, err := s.asAdmin(ctx, f)
-	if err != nil {
-		return err
-	}
-	return session.Run(ctx, todo...)
-}
+func (s publicationStep) Apply(ctx context.Context, f *Facts) error { return s.runScript(ctx, f, s) }
 
-// Script is what Apply would run.
+// Script is what Apply runs.
 func (s publicationStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
 	out, _, err := s.todo(ctx, f)
 	return out, err

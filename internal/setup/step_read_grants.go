@@ -46,19 +46,9 @@ func (s readGrantsStep) able(ctx context.Context, f *Facts) (Finding, bool, erro
 	return s.powerless(ctx, f, session, missing)
 }
 
-func (s readGrantsStep) Apply(ctx context.Context, f *Facts) error {
-	missing, _, err := s.missing(ctx, f)
-	if err != nil {
-		return err
-	}
-	session, err := s.asAdmin(ctx, f)
-	if err != nil {
-		return err
-	}
-	return session.Run(ctx, missing...)
-}
+func (s readGrantsStep) Apply(ctx context.Context, f *Facts) error { return s.runScript(ctx, f, s) }
 
-// Script is what Apply would run.
+// Script is what Apply runs.
 func (s readGrantsStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
 	out, _, err := s.missing(ctx, f)
 	return out, err

@@ -32,18 +32,10 @@ func (s replicaIdentityStep) Check(ctx context.Context, f *Facts) (Finding, erro
 }
 
 func (s replicaIdentityStep) Apply(ctx context.Context, f *Facts) error {
-	offers, _, err := s.offers(ctx, f)
-	if err != nil {
-		return err
-	}
-	session, err := s.asAdmin(ctx, f)
-	if err != nil {
-		return err
-	}
-	return session.Run(ctx, offers...)
+	return s.runScript(ctx, f, s)
 }
 
-// Script is what Apply would run.
+// Script is what Apply runs.
 func (s replicaIdentityStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
 	out, _, err := s.offers(ctx, f)
 	return out, err
