@@ -464,6 +464,9 @@ func (w *soak) settle() {
 		default:
 		}
 		now := w.behind(conn)
+		if now == "" { // what the slot was told last may have had a table built anew after we had looked at it
+			now = w.behind(conn)
+		}
 		if now == "" {
 			break
 		}
