@@ -273,13 +273,14 @@ func (w *testimony) judge(args []string) int {
 	return len(writes)
 }
 
-// spans are from when to when changes were made, by the audit log. The server's
-// log knows no less than milliseconds.
+// spans are from when to when changes were made, by the audit log; one that a run
+// is just making has no end yet, and a line that is just written no newline. The
+// server's log knows no less than milliseconds.
 func (w *testimony) spans() (out [][2]time.Time) {
 	text, err := os.ReadFile(filepath.Join(w.dir, "state", "audit.jsonl"))
 	w.Check(err)
 	begun := map[lease.Change]time.Time{}
-	for line := range bytes.Lines(text) {
+	for line := range bytes.Lines(text[:bytes.LastIndexByte(text, '\n')+1]) {
 		var c lease.Change
 		w.Check(json.Unmarshal(line, &c))
 		at, o := c.Time, c.Outcome
@@ -292,6 +293,9 @@ func (w *testimony) spans() (out [][2]time.Time) {
 		} else {
 			w.t.Errorf("a change has an end and no beginning: %s", line)
 		}
+	}
+	for _, from := range begun {
+		out = append(out, [2]time.Time{from, time.Now()})
 	}
 	return out
 }
