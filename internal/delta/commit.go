@@ -50,21 +50,35 @@ func Commit(ctx context.Context, table store.Store, readVersion int64, actions [
 }
 
 // Prove makes sure that a store refuses to write a file that is there when it is
-// asked to: that no commit overwrites another stands on it. It leaves nothing
-// behind.
-func Prove(ctx context.Context, s store.Store) error {
-	name := "_pgmirror_probe_" + uuid.NewString()
+// asked to: that no commit overwrites another stands on it. One whose folders
+// vanish with their last file is refused as well: in a storage account with a
+// flat namespace a rename is a copy and a deletion, between which another fits.
+// It leaves nothing behind.
+func Prove(ctx context.Context, s store.Store) (err error) {
+	folder := "_pgmirror_probe_" + uuid.NewString()
 	defer func() {
-		_ = s.Remove(context.WithoutCancel(ctx), name) // one that stays is in nobody's way
+		_ = s.Remove(context.WithoutCancel(ctx), folder) // one that stays is in nobody's way
+		if err != nil {
+			err = fmt.Errorf("prove that commits are kept apart: %w", err)
+		}
 	}()
+	name := folder + "/1"
 	if _, err := s.Put(ctx, name, []byte("1"), store.Cond{Absent: true}); err != nil {
-		return fmt.Errorf("prove that commits are kept apart: %w", err)
+		return err
 	}
 	switch _, err := s.Put(ctx, name, []byte("2"), store.Cond{Absent: true}); {
 	case err == nil:
-		return errors.New("the store overwrites files that it was asked not to: commits would overwrite each other")
+		return errors.New("the store overwrites files that it was asked not to")
 	case !errors.Is(err, store.ErrExist):
-		return fmt.Errorf("prove that commits are kept apart: %w", err)
+		return err
+	}
+	if err := s.Remove(ctx, name); err != nil {
+		return err
+	}
+	if _, err := s.Stat(ctx, folder); errors.Is(err, store.ErrNotExist) {
+		return errors.New("the storage account has a flat namespace; it needs a hierarchical one")
+	} else if err != nil {
+		return err
 	}
 	return nil
 }

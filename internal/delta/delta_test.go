@@ -160,6 +160,17 @@ func (o overwriting) Put(ctx context.Context, name string, body []byte, _ store.
 	return o.Store.Put(ctx, name, body, store.Cond{})
 }
 
+// flat is a store without folders: only names with slashes.
+type flat struct{ store.Store }
+
+func (f flat) Stat(ctx context.Context, name string) (store.Info, error) {
+	i, err := f.Store.Stat(ctx, name)
+	if list, listErr := f.List(ctx, name); i.Dir && listErr == nil && len(list) == 0 {
+		return store.Info{}, store.ErrNotExist
+	}
+	return i, err
+}
+
 func TestProve(t *testing.T) {
 	d := newTable(t)
 	if err := Prove(t.Context(), d.s); err != nil {
@@ -167,6 +178,9 @@ func TestProve(t *testing.T) {
 	}
 	if err := Prove(t.Context(), overwriting{d.s}); err == nil {
 		t.Error("a store that overwrites was taken")
+	}
+	if err := Prove(t.Context(), flat{d.s}); err == nil || !strings.Contains(err.Error(), "hierarchical") {
+		t.Errorf("a store without folders: got %v, want that it is refused", err)
 	}
 	if left, err := d.s.List(t.Context(), ""); err != nil || len(left) != 0 {
 		t.Errorf("left %v, %v, want nothing", left, err)
