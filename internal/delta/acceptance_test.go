@@ -18,7 +18,7 @@ import (
 // PGMIRROR_DELTA_ACCEPTANCE, each as <case>/delta with what its newest version
 // holds as Parquet files in <case>/expected, anywhere below it. That is how the
 // Delta project's own acceptance and golden tables lie, and those that
-// witness/delta_spark_tables.py has Spark write. A table must be read rightly or
+// witness/delta_spark.py has Spark write. A table must be read rightly or
 // refused with ErrUnsupported.
 func TestAcceptance(t *testing.T) {
 	root := os.Getenv("PGMIRROR_DELTA_ACCEPTANCE")
