@@ -536,3 +536,23 @@ func TestReadGroups(t *testing.T) {
 		t.Errorf("got %d rows in %d groups, %v; want %d in 2", rows, groups, err, n)
 	}
 }
+
+// A file that was written long ago and removed lately stays: versions within the
+// retention hold it.
+func TestVacuumHoldsWhatWasRemovedLately(t *testing.T) {
+	d := newTable(t)
+	d.create()
+	d.commit(d.file("a.parquet", rows(0, 10)))
+	now := time.Now()
+	old := now.Add(-30 * 24 * time.Hour)
+	if err := os.Chtimes(filepath.Join(d.dir, "a.parquet"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	d.commit(d.open(-1).Files[0].Removal(now.Add(-time.Hour).UnixMilli()))
+	if n, err := d.open(-1).Vacuum(t.Context(), now); n != 0 || err != nil {
+		t.Errorf("within the retention: deleted %d files, %v, want none", n, err)
+	}
+	if n, err := d.open(-1).Vacuum(t.Context(), now.Add(Retention)); n != 1 || err != nil {
+		t.Errorf("beyond the retention: deleted %d files, %v, want 1", n, err)
+	}
+}
