@@ -29,8 +29,7 @@ func (st *state) load(ctx context.Context, table store.Store, name string) error
 }
 
 // checkpointActions are the columns of a checkpoint that concern us, and of each
-// the members that do. What else there is (statistics as columns, other
-// engines' additions) is not read.
+// the members that do. What else there is (other engines' additions) is not read.
 var checkpointActions = map[string][]string{
 	"txn":      {"appId", "version", "lastUpdated"},
 	"add":      {"path", "partitionValues", "size", "modificationTime", "dataChange", "stats", "tags", "deletionVector"},
@@ -38,6 +37,15 @@ var checkpointActions = map[string][]string{
 	"metaData": {"id", "name", "description", "format", "schemaString", "partitionColumns", "createdTime", "configuration"},
 	"protocol": {"minReaderVersion", "minWriterVersion", "readerFeatures", "writerFeatures"},
 	"sidecar":  {"path"}, // to refuse it; some writers have the column and leave it empty
+}
+
+// parsedRows is where a writer that keeps statistics as columns tells a file's
+// rows, perhaps there alone
+// (https://github.com/delta-io/delta/blob/master/PROTOCOL.md#checkpoint-schema).
+const parsedRows = "add.stats_parsed.numRecords"
+
+func concerns(path parquet.ColumnPath) bool {
+	return len(path) > 1 && slices.Contains(checkpointActions[path[0]], path[1]) || path.String() == parsedRows
 }
 
 // decodeCheckpoint reads a checkpoint. It does so column by column on its own
@@ -59,7 +67,7 @@ func decodeCheckpoint(data []byte) (actions []Action, err error) {
 		rg := r.RowGroup(g)
 		var rows []object
 		for i := range s.NumColumns() {
-			if p := s.Column(i).ColumnPath(); len(p) < 2 || !slices.Contains(checkpointActions[p[0]], p[1]) {
+			if !concerns(s.Column(i).ColumnPath()) {
 				continue
 			}
 			cr, err := rg.Column(i)
@@ -88,6 +96,11 @@ func appendActions(actions []Action, rows []object) ([]Action, error) {
 		if row["sidecar"] != nil {
 			return nil, fmt.Errorf("checkpoint with sidecars: %w", ErrUnsupported)
 		}
+		if add, ok := row["add"].(object); ok {
+			if err := takeParsed(add); err != nil {
+				return nil, err
+			}
+		}
 		line, err := json.Marshal(row)
 		if err != nil {
 			return nil, err
@@ -102,6 +115,18 @@ func appendActions(actions []Action, rows []object) ([]Action, error) {
 		actions = append(actions, a)
 	}
 	return actions, nil
+}
+
+// takeParsed makes statistics of an add's columns, unless it has them as text.
+func takeParsed(add object) error {
+	parsed, ok := add["stats_parsed"]
+	delete(add, "stats_parsed")
+	if !ok || add["stats"] != nil {
+		return nil
+	}
+	stats, err := json.Marshal(parsed)
+	add["stats"] = string(stats)
+	return err
 }
 
 // object is a JSON object being put together.

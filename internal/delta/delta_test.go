@@ -285,6 +285,54 @@ func TestCheckpointStandsForTheCommitsBefore(t *testing.T) {
 	}
 }
 
+// TestCheckpointWithParsedStatistics: the rows of a file are read where a writer
+// keeps its statistics as columns and not as text, as Spark can be told to; a
+// deletion vector means nothing without them.
+func TestCheckpointWithParsedStatistics(t *testing.T) {
+	text, long := arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64
+	f := func(name string, kind arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: kind, Nullable: true}
+	}
+	schema := arrow.NewSchema([]arrow.Field{f("add", arrow.StructOf(f("path", text), f("size", long), f("stats", text),
+		f("stats_parsed", arrow.StructOf(f("numRecords", long), f("minValues", arrow.StructOf(f("id", long))))),
+		f("deletionVector", arrow.StructOf(f("storageType", text), f("pathOrInlineDv", text), f("cardinality", long)))))}, nil)
+	rb := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer rb.Release()
+	const vector = `"deletionVector":{"storageType":"i","pathOrInlineDv":"x","cardinality":4}`
+	for _, add := range []string{
+		`{"path":"parsed","size":1,"stats_parsed":{"numRecords":10,"minValues":{"id":3}},` + vector + `}`,
+		`{"path":"both","size":1,"stats":"{\"numRecords\":20}","stats_parsed":{"numRecords":10},` + vector + `}`,
+		`{"path":"neither","size":1}`,
+	} {
+		if err := rb.UnmarshalJSON([]byte(`{"add":` + add + `}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rec := rb.NewRecordBatch()
+	defer rec.Release()
+	var data bytes.Buffer
+	w, err := pqarrow.NewFileWriter(schema, &data, nil, pqarrow.DefaultWriterProps())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Write(rec), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	actions, err := decodeCheckpoint(data.Bytes())
+	if err != nil || len(actions) != 3 {
+		t.Fatalf("%d actions, %v", len(actions), err)
+	}
+	for i, want := range []int64{10, 20, -1} {
+		file, err := newFile(actions[i].Add)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file.Rows != want {
+			t.Errorf("%s: got %d rows, want %d", file.Name, file.Rows, want)
+		}
+	}
+}
+
 // A file or a vector that lived briefly leaves no tombstone, unless the vacuum
 // needs it for what is older.
 func TestBriefLivesLeaveNoTombstone(t *testing.T) {
