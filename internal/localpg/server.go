@@ -37,7 +37,7 @@ func (c *Cluster) launch(ctx context.Context) error {
 			c.Port = port
 		}
 		err := c.attempt(ctx)
-		if err == nil || !portTaken(c.Port) || time.Now().After(giveUp) {
+		if err == nil || !portWasTaken(err) || time.Now().After(giveUp) {
 			return err
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
@@ -187,6 +187,10 @@ func portTaken(port int) bool {
 	}
 	return l.Close() != nil
 }
+
+// portWasTaken goes by what the server said: whoever had the port may have let it
+// go by now. Its messages are in English, as its environment says.
+func portWasTaken(err error) bool { return strings.Contains(err.Error(), "could not bind") }
 
 func pause(ctx context.Context, d time.Duration) error {
 	select {
