@@ -41,7 +41,7 @@ func TestChangeAllocatesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mirror{cfg: b.config(b.landing).withDefaults(), relations: map[uint32]*table{}}
+	m := &mirror{cfg: b.config(b.landing).withDefaults(), relations: map[uint32]*table{}, watched: &watched{}}
 	oids := map[string]uint32{}
 	for _, src := range published {
 		sh, err := newShape(src)
