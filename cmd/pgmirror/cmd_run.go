@@ -168,14 +168,19 @@ func limitMemory(bytes int64) {
 const spillBytes = 8 << 30
 
 // spill is where they are kept: a directory of this source's slot alone, in the
-// user's cache. Without one the server keeps them.
+// user's cache. Whoever has none, or none that can be written, leaves them to the
+// server.
 func spill(source postgres.Endpoint, slot string) *postgres.Spill {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return nil
 	}
 	id := sha256.Sum256([]byte(source.String() + " " + slot))
-	return &postgres.Spill{Dir: filepath.Join(cache, "pgmirror", "spill-"+hex.EncodeToString(id[:6])), MaxBytes: spillBytes}
+	dir := filepath.Join(cache, "pgmirror", "spill-"+hex.EncodeToString(id[:6]))
+	if os.MkdirAll(dir, 0o700) != nil {
+		return nil
+	}
+	return &postgres.Spill{Dir: dir, MaxBytes: spillBytes}
 }
 
 // wantsOpen refuses a native mirror, which has nothing that we could run.
