@@ -1,0 +1,236 @@
+package mirror
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+func runChild(dir string) {
+	var url [5]string
+	copy(url[:], strings.Split(os.Getenv("MIRROR_TEST_SOURCE"), " "))
+	s, err := store.OpenDir(dir)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	var port int
+	fmt.Sscan(url[1], &port)
+	b := &bench{db: url[2]}
+	b.cluster = newClusterAt(url[0], port)
+	cfg := b.config(s)
+	cfg.Budget = 1 << 20
+	cfg.Events = func(e Event) { fmt.Println(e.Kind) }
+	if err := Run(context.Background(), cfg); err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// The mirror is killed again and again while commits come back to back, at
+// random after one of its steps, and ends equal to the source.
+func TestKill(t *testing.T) {
+	kills := 50
+	if testing.Short() {
+		kills = 12
+	}
+	b := newBench(t, append(tables, `INSERT INTO plain SELECT i, repeat('n', 200), 1 FROM generate_series(1000000, 1060000) i`)...)
+	halt := b.traffic(2)
+	defer halt()
+	r := rand.New(rand.NewPCG(3, 3))
+	steps := []EventKind{"", SnapshotStarted, Published, TableCopied, Streaming, Published, Published, Confirmed, Confirmed, Confirmed}
+	died := map[EventKind]int{}
+	for range kills {
+		died[b.killAfter(steps[r.IntN(len(steps))], 1+r.IntN(4), time.Duration(r.IntN(30))*time.Millisecond)]++
+	}
+	t.Logf("killed %d times, after: %v", kills, died)
+	for _, k := range []EventKind{Streaming, Published, Confirmed} {
+		if died[k] == 0 && !testing.Short() {
+			t.Errorf("no kill came after the step %q", k)
+		}
+	}
+	halt()
+	b.finish(b.run(b.landing, nil))
+}
+
+// killAfter runs a mirror and kills it some time after the nth event of a kind,
+// at the latest after two seconds. It returns the last event that was heard.
+func (b *bench) killAfter(kind EventKind, n int, then time.Duration) EventKind {
+	b.t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "MIRROR_TEST_DIR="+b.dir, fmt.Sprintf("MIRROR_TEST_SOURCE=%s %d %s", b.cluster.Host, b.cluster.Port, b.db))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	deadline := time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Kill() })
+	defer deadline.Stop()
+	last := EventKind("start")
+	heard := 0
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		last = EventKind(lines.Text())
+		if strings.HasPrefix(lines.Text(), "error") {
+			b.t.Fatalf("the mirror ended by itself: %s", lines.Text())
+		}
+		if heard++; last == kind && heard >= n || kind == "" {
+			deadline.Reset(then)
+		}
+	}
+	_ = cmd.Wait() // killed
+	return last
+}
+
+// finish lets the mirror catch up with a source that is quiet, and compares.
+func (b *bench) finish(stop func() error) {
+	b.t.Helper()
+	b.caughtUp()
+	if err := stop(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.same()
+}
+
+// faulty fails every write from the nth on, before or after it took effect.
+type faulty struct {
+	store.Store
+	mu    sync.Mutex
+	left  int
+	after bool
+	cut   bool // a write was cut
+}
+
+var errCut = errors.New("the store is gone")
+
+func (f *faulty) do(write func() error) error {
+	f.mu.Lock()
+	f.left--
+	dead, last := f.left < 0, f.left == 0
+	f.cut = f.cut || dead || last
+	f.mu.Unlock()
+	switch {
+	case dead, last && !f.after:
+		return errCut
+	case last:
+		if err := write(); err != nil {
+			return err
+		}
+		return errCut
+	}
+	return write()
+}
+
+func (f *faulty) Put(ctx context.Context, name string, body []byte, c store.Cond) (i store.Info, err error) {
+	err = f.do(func() error { i, err = f.Store.Put(ctx, name, body, c); return err })
+	return i, err
+}
+
+func (f *faulty) Rename(ctx context.Context, from, to string) error {
+	return f.do(func() error { return f.Store.Rename(ctx, from, to) })
+}
+
+func (f *faulty) Remove(ctx context.Context, name string) error {
+	return f.do(func() error { return f.Store.Remove(ctx, name) })
+}
+
+// The mirror dies before and after every write to the store there is; the next
+// run ends at the same rows, with no file left over.
+func TestCutEveryWrite(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for n := 1; ; n++ {
+			reached := false
+			t.Run(fmt.Sprintf("write %d, after %t", n, after), func(t *testing.T) { reached = cutAt(t, n, after) })
+			if !reached || t.Failed() {
+				t.Logf("after=%t: %d writes cut", after, n-1)
+				break
+			}
+		}
+	}
+}
+
+// cutAt reports whether the nth write was reached.
+func cutAt(t *testing.T, n int, after bool) bool {
+	b := newBench(t, `CREATE TABLE plain (id bigint PRIMARY KEY, note text, n int)`, `INSERT INTO plain SELECT i, 'x', 1 FROM generate_series(1, 30) i`,
+		`CREATE TABLE toast (id int PRIMARY KEY, small int, big text)`, `ALTER TABLE toast ALTER big SET STORAGE EXTERNAL`, `INSERT INTO toast SELECT i, 0, repeat(md5(i::text), 200) FROM generate_series(1, 9) i`)
+	change := func(i int) {
+		b.exec(fmt.Sprintf(`BEGIN; UPDATE plain SET n = n + 1 WHERE id = 1 + %d; DELETE FROM plain WHERE id = 10 + %d; UPDATE toast SET small = 5 WHERE id = 1 + %d; COMMIT`, i, i, i))
+	}
+	f := &faulty{Store: b.landing, left: n, after: after}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	streaming := make(chan bool, 8)
+	confirmed := make(chan bool, 64)
+	cfg := b.config(f)
+	cfg.Events = func(e Event) {
+		switch e.Kind {
+		case Streaming:
+			streaming <- true
+		case Confirmed:
+			confirmed <- true
+		case Retrying:
+			cancel() // one attempt is what is tested
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, cfg) }()
+	ended := false
+	select {
+	case <-streaming:
+		for i := range 3 {
+			change(i)
+			select {
+			case <-confirmed:
+			case <-done:
+				ended = true
+			}
+			if ended {
+				break
+			}
+		}
+	case err := <-done:
+		ended = true
+		if !errors.Is(err, errCut) && err != nil {
+			t.Fatalf("write %d: got %v, want %v", n, err, errCut)
+		}
+	}
+	if !ended {
+		cancel()
+		<-done
+	}
+	for i := range 3 {
+		change(i)
+	}
+	stop := b.run(b.landing, nil)
+	b.caughtUp()
+	if err := stop(); err != nil {
+		t.Fatalf("write %d, after=%t: second run: %v", n, after, err)
+	}
+	for _, c := range []struct{ table, columns, key string }{{"plain", "id, note, n", "id"}, {"toast", "id, small, big", "id"}} {
+		want, got := b.source(c.table, c.columns, c.key), b.target(c.table)
+		if len(want) != len(got) {
+			t.Fatalf("write %d, after=%t: %s has %d rows, want %d", n, after, c.table, len(got), len(want))
+		}
+		for k, v := range want {
+			if got[k] != v {
+				t.Fatalf("write %d, after=%t: %s, key %s: got %.60q, want %.60q", n, after, c.table, k, got[k], v)
+			}
+		}
+		if k := b.staged(c.table); k != 0 {
+			t.Fatalf("write %d, after=%t: %s has %d staged files left over", n, after, c.table, k)
+		}
+	}
+	return f.cut
+}

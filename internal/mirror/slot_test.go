@@ -1,0 +1,91 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmirror/pgmirror/internal/store"
+)
+
+// With Reseed a lost slot is replaced, and every table copied anew.
+func TestReseed(t *testing.T) {
+	b := newBench(t, tables...)
+	b.settle()
+	eventually(t, "the slot is dropped", func() bool {
+		return b.try("SELECT pg_drop_replication_slot('s_"+b.db+"')") == nil
+	})
+	b.exec("DELETE FROM plain WHERE id < 100", "UPDATE moving SET v = 'unseen'")
+	cfg := b.config(b.landing)
+	cfg.Reseed = true
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, cfg) }()
+	b.caughtUp()
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	b.same()
+}
+
+// While an open transaction keeps the slot from being made, it is named.
+func TestBlockedSlot(t *testing.T) {
+	b := newBench(t, tables...)
+	conn, err := pgx.Connect(t.Context(), b.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "BEGIN; INSERT INTO plain VALUES (-3, 'x', 1)"); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 10)
+	stop := b.run(b.landing, func(e Event) {
+		if e.Kind == Waiting {
+			told <- e.Reason
+		}
+	})
+	if got, want := <-told, fmt.Sprintf("pid %d ", conn.PgConn().PID()); !strings.Contains(got, want) {
+		t.Errorf("got %q, want it to name %q", got, want)
+	}
+	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	b.finish(stop)
+}
+
+func TestSlotFaults(t *testing.T) {
+	b := newBench(t, tables...)
+	stop := b.run(b.landing, nil)
+	b.caughtUp()
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	wantFault := func(code string) {
+		t.Helper()
+		var fault *Fault
+		if err := Run(t.Context(), b.config(b.landing)); !errors.As(err, &fault) || fault.Code != code || fault.Next == "" {
+			t.Fatalf("got %v, want a Fault with code %s", err, code)
+		}
+	}
+	b.exec("INSERT INTO plain VALUES (-2, 'x', 1)")
+	eventually(t, "the slot is free", func() bool {
+		return b.try("SELECT pg_replication_slot_advance('s_"+b.db+"', pg_current_wal_lsn())") == nil
+	})
+	wantFault("SlotMoved")
+	b.exec("SELECT pg_drop_replication_slot('s_" + b.db + "')")
+	wantFault("SlotLost")
+	b.exec("SELECT pg_create_logical_replication_slot('s_" + b.db + "', 'pgoutput')")
+	other, err := store.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.landing = other
+	wantFault("SlotNotOurs")
+}
