@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	osexec "os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,9 +17,12 @@ import (
 
 func init() {
 	standStill = func() {
+		goesOn := make(chan os.Signal, 1)
+		signal.Notify(goesOn, syscall.SIGCONT)
 		if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
 			panic(err)
 		}
+		<-goesOn // the signal may stop another thread first, and this one would go on for a while
 	}
 }
 
