@@ -3,6 +3,7 @@ package postgres
 import (
 	"bufio"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -22,11 +23,15 @@ const (
 // gatheringConn reads from its connection through a buffer, and while bytes come
 // fast and in small pieces it lets them gather in the socket before it reads: a
 // walsender sends every change by itself, and to be woken up for each costs more
-// than to decode it. The answer to a write of ours is never waited for.
+// than to decode it. The answer to a write of ours is never waited for. Like any
+// connection it may be read by several at once: a driver that gives one up drains it
+// beside the reader that it had.
 type gatheringConn struct {
 	net.Conn
-	r     *bufio.Reader
 	wrote atomic.Bool // since the last read
+
+	mu    sync.Mutex // of what follows; a deadline ends a read that holds it
+	r     *bufio.Reader
 	water water
 
 	last      time.Time // when the last read ended
@@ -48,7 +53,11 @@ func gather(conn net.Conn) *gatheringConn {
 	return c
 }
 
-func (c *gatheringConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+func (c *gatheringConn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.r.Read(p)
+}
 
 func (c *gatheringConn) Write(p []byte) (int, error) {
 	c.wrote.Store(true)

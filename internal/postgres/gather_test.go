@@ -74,6 +74,34 @@ func TestGather(t *testing.T) {
 	}
 }
 
+// TestGatherForTwo has two readers of one connection, as when the driver drains one
+// that it gives up: each byte goes to one of them, and the race detector is silent.
+func TestGatherForTwo(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	conn := gather(ours)
+	defer conn.Close()
+	const pieces = 2000
+	go func() {
+		defer theirs.Close()
+		for range pieces {
+			if _, err := theirs.Write([]byte("pgmirror")); err != nil {
+				return
+			}
+		}
+	}()
+	read := make(chan int, 2)
+	for range 2 {
+		go func() {
+			n, _ := io.Copy(io.Discard, conn)
+			read <- int(n)
+		}()
+	}
+	if got := <-read + <-read; got != pieces*len("pgmirror") {
+		t.Errorf("got %d bytes, want %d", got, pieces*len("pgmirror"))
+	}
+}
+
 func TestPace(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
