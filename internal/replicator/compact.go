@@ -120,27 +120,20 @@ func (c *compaction) write(ctx context.Context, files []*delta.File, rest func(c
 	if err := c.change.flush(ctx); err != nil {
 		return err
 	}
-	c.change.outs = c.change.outs[:len(c.change.outs)-1] // nothing was put into the last one
+	c.change.outs = slices.DeleteFunc(c.change.outs, func(name string) bool { return c.change.fresh[name] == nil }) // without rows
 	before := int64(0)
 	for _, name := range c.change.outs {
-		f, err := freshFile(c.change.fresh[name])
+		n, err := delta.RowCount(c.change.fresh[name].Stats)
 		if err != nil {
 			return err
 		}
 		c.starts = append(c.starts, before)
-		before += f
+		before += n
 	}
 	if before != rows {
 		return fmt.Errorf("%d rows were carried over, want %d", before, rows)
 	}
 	return nil
-}
-
-func freshFile(a *delta.Add) (rows int64, err error) {
-	if a == nil {
-		return 0, errors.New("a file without rows")
-	}
-	return delta.RowCount(a.Stats)
 }
 
 // discard removes the new files: no version holds them.

@@ -101,6 +101,41 @@ func TestUpkeepBesideCommits(t *testing.T) {
 	})
 }
 
+// TestCompactionWithoutRest compacts files that leave no row over: one that lost all
+// its rows in the commit that added it, and one whose last row fills a new file.
+func TestCompactionWithoutRest(t *testing.T) {
+	both(t, func(t *testing.T, z *zone) {
+		z.config.Events = func(e Event) {
+			if e.Err != nil {
+				t.Error(e.Err)
+			}
+		}
+		files := func(want int) {
+			t.Helper()
+			s, err := delta.Open(t.Context(), z.table(), -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(s.Files) != want {
+				t.Errorf("got %d files, want %d", len(s.Files), want)
+			}
+		}
+		z.metadata("id")
+		z.publish(false, part(100, 1, false), row{id: 1, values: []any{"a"}})
+		z.publish(true, part(100, 2, true), row{2, 1, nil})
+		z.once()
+		z.want()
+		files(0)
+
+		z.config.FileBytes = 1
+		z.publish(false, nil, row{id: 1, values: []any{"a"}}, row{id: 2, values: []any{"b"}}, row{id: 3, values: []any{"c"}})
+		z.publish(true, nil, row{2, 1, nil}, row{2, 2, nil})
+		z.once()
+		z.want("3 c")
+		files(1)
+	})
+}
+
 // TestOldVersionsStayForTheRetention opens a version, lets the table go on and be
 // vacuumed, and reads the version.
 func TestOldVersionsStayForTheRetention(t *testing.T) {
