@@ -51,8 +51,12 @@ func TestKill(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	steps := []EventKind{"", SnapshotStarted, Published, TableCopied, Streaming, Published, Published, Confirmed, Confirmed, Confirmed}
 	died := map[EventKind]int{}
-	for range kills {
-		died[b.killAfter(steps[r.IntN(len(steps))], 1+r.IntN(4), time.Duration(r.IntN(30))*time.Millisecond)]++
+	for n := range kills {
+		step, patience := steps[r.IntN(len(steps))], 2*time.Second
+		if n > kills/3 && (step == Published || step == Confirmed) {
+			patience = time.Minute // the snapshot was cut often enough: now its end is waited for
+		}
+		died[b.killAfter(step, 1+r.IntN(4), time.Duration(r.IntN(30))*time.Millisecond, patience)]++
 	}
 	t.Logf("killed %d times, after: %v", kills, died)
 	for _, k := range []EventKind{Streaming, Published, Confirmed} {
@@ -65,8 +69,8 @@ func TestKill(t *testing.T) {
 }
 
 // killAfter runs a mirror and kills it some time after the nth event of a kind,
-// at the latest after two seconds. It returns the last event that was heard.
-func (b *bench) killAfter(kind EventKind, n int, then time.Duration) EventKind {
+// at the latest when its patience ends. It returns the last event that was heard.
+func (b *bench) killAfter(kind EventKind, n int, then, patience time.Duration) EventKind {
 	b.t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "MIRROR_TEST_DIR="+b.dir, fmt.Sprintf("MIRROR_TEST_SOURCE=%s %d %s", b.cluster.Host, b.cluster.Port, b.db))
@@ -77,7 +81,7 @@ func (b *bench) killAfter(kind EventKind, n int, then time.Duration) EventKind {
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	deadline := time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Kill() })
+	deadline := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer deadline.Stop()
 	last := EventKind("start")
 	heard := 0

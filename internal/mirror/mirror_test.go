@@ -138,7 +138,7 @@ func TestRebuild(t *testing.T) {
 	defer halt()
 	r := rand.New(rand.NewPCG(9, 9))
 	kill := func() {
-		b.killAfter([]EventKind{Rebuilding, SnapshotStarted, TableCopied, Streaming}[r.IntN(4)], 1+r.IntN(2), time.Duration(r.IntN(60))*time.Millisecond)
+		b.killAfter([]EventKind{Rebuilding, SnapshotStarted, TableCopied, Streaming}[r.IntN(4)], 1+r.IntN(2), time.Duration(r.IntN(60))*time.Millisecond, 2*time.Second)
 	}
 	b.settle()
 	for _, change := range []string{
@@ -178,7 +178,7 @@ func TestKeyless(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 4))
 	for i := range 12 {
 		b.exec(fmt.Sprintf("INSERT INTO log SELECT %d FROM generate_series(1, 10)", i), "INSERT INTO log VALUES (7)")
-		b.killAfter([]EventKind{SnapshotStarted, Published, Streaming, Published}[r.IntN(4)], 1+r.IntN(3), time.Duration(r.IntN(20))*time.Millisecond)
+		b.killAfter([]EventKind{SnapshotStarted, Published, Streaming, Published}[r.IntN(4)], 1+r.IntN(3), time.Duration(r.IntN(20))*time.Millisecond, 2*time.Second)
 	}
 	b.settle()
 	if got, want := b.multiset("log"), b.sourceMultiset("log"); !maps.Equal(got, want) {
