@@ -74,11 +74,16 @@ type partition struct {
 	Name      string // with its schema
 }
 
+// loadPartitions reads what is below each root. pg_partition_tree would show what
+// is there by now, whatever the transaction's snapshot.
 func loadPartitions(ctx context.Context, q Querier, roots []uint32) ([]partition, error) {
-	rows, err := q.Query(ctx, `SELECT r, c.oid, c.relkind::text, n.nspname || '.' || c.relname
-		FROM pg_catalog.unnest($1::oid[]) r, pg_catalog.pg_partition_tree(r) p
-		JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.oid <> r`, roots)
+	rows, err := q.Query(ctx, `WITH RECURSIVE below (root, oid) AS (
+			SELECT r, r FROM pg_catalog.unnest($1::oid[]) r
+			UNION ALL
+			SELECT b.root, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid WHERE NOT i.inhdetachpending)
+		SELECT b.root, c.oid, c.relkind::text, n.nspname || '.' || c.relname
+		FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE b.oid <> b.root`, roots)
 	if err != nil {
 		return nil, fmt.Errorf("read partitions: %w", err)
 	}

@@ -84,6 +84,37 @@ func TestWithLeaves(t *testing.T) {
 	}
 }
 
+// The partitions are those of the transaction's snapshot, and aren't locked.
+func TestLeavesOfSnapshot(t *testing.T) {
+	e := database(t, "")
+	run(t, e, orders)
+	tx, err := connect(t, e).BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	leaves := func() string {
+		t.Helper()
+		tables, err := postgres.PublishedTables(t.Context(), tx, []string{"p"}, postgres.WithLeaves)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(showTables(tables), "\n")
+	}
+	before := leaves()
+	run(t, e, `SET lock_timeout = '60s'; CREATE TABLE o2026 PARTITION OF orders FOR VALUES FROM ('2026-01-01') TO ('2027-01-01'); ALTER TABLE orders DETACH PARTITION o2024`)
+	if diff := cmp.Diff(before, leaves()); diff != "" {
+		t.Error(diff)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := "public.orders p [cold.old0 cold.old1 public.o2025 public.o2026] id,day primary key"
+	if diff := cmp.Diff(want, strings.Join(showTables(published(t, e, postgres.WithLeaves)), "\n")); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // rowsOf is a batch's rows as text, sorted.
 func rowsOf(b *batch.Batch) []string {
 	var out []string
