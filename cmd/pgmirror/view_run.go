@@ -115,6 +115,8 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("  %s is built anew: %s", e.Table, e.Reason)
 	case mirror.Ignored:
 		v.s.say("%s %s: %s ignored: %s\n  next: pgmirror tables resync %s", bad, e.Table, plural(e.Rows, "change"), e.Reason, e.Table)
+	case mirror.Attached:
+		v.s.say("  %s %s: %s of its new %s", v.s.paint(green, "ok"), e.Table, plural(e.Rows, "row"), e.Reason)
 	case mirror.Repaired:
 		v.s.say("  %s %s: %s published as the source has them", v.s.paint(green, "ok"), e.Table, plural(e.Rows, "row"))
 	case mirror.NotRepaired:

@@ -20,6 +20,7 @@ const (
 	Confirmed        EventKind = "confirmed"         // LSN
 	Parked           EventKind = "parked"            // Table, Reason
 	Rebuilding       EventKind = "rebuilding"        // Table, Reason: it is copied anew while the others go on
+	Attached         EventKind = "attached"          // Table, Rows, Reason: those of a partition that came to it are published
 	Repaired         EventKind = "repaired"          // Table, Rows: they were published as the source has them
 	NotRepaired      EventKind = "not-repaired"      // Table, Reason
 	Ignored          EventKind = "ignored"           // Table, Rows, Reason

@@ -62,13 +62,14 @@ func loadPlain(ctx context.Context, q postgres.Querier, tables []postgres.Table)
 // evolves says why a table that is now src has to be built anew, or "" when its
 // files can go on as they are: columns were only dropped, which stay and hold
 // NULL from now on, or added such that all older rows hold NULL in them, which
-// is what they hold in the mirror too. What is not certain is built anew.
+// is what they hold in the mirror too; or partitions were only added. What is not
+// certain is built anew.
 func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
 	now := columnsOf(src)
 	switch {
 	case len(s.Members) > 0 && !slices.Equal(src.Members, s.Members):
 		return "it was taken out of a publication, or put into one, meanwhile"
-	case !slices.Equal(leavesOf(src), s.Leaves):
+	case !slices.Equal(leavesOf(src), s.Leaves) && (!s.grows(src) || len(src.Key) == 0 || s.Phase != phaseReplicating):
 		return "its partitions have changed"
 	case slices.Equal(now, s.Columns) && slices.Equal(keyOf(src), s.Key):
 		return ""

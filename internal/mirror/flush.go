@@ -10,14 +10,21 @@ import (
 )
 
 // flushAll makes durable what the reader hands over, one pending after the
-// other, and between them repairs rows that somebody asked for.
+// other, and between them repairs rows that somebody asked for and reads
+// partitions that were attached.
 func (r *reader) flushAll(ctx context.Context) error {
 	for {
+		again, err := r.attach(ctx)
+		if err != nil {
+			return err
+		}
 		select {
+		case <-again:
 		case p := <-r.work:
 			if err := r.flush(ctx, p); err != nil {
 				return err
 			}
+			r.flushed = max(r.flushed, p.reached)
 			r.done <- p
 			r.alarm.ring()
 		case q := <-r.m.repairs:

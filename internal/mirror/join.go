@@ -450,7 +450,7 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	for _, src := range published {
 		seen[src.String()] = true
 		t := m.tables[src.String()]
-		if t == nil || t.defined() != definition(src) && t.mustRebuild(src, plain) {
+		if t == nil || t.defined() != definition(src) && t.mustReopen(src, plain) {
 			return true, nil
 		}
 	}
@@ -462,9 +462,10 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// mustRebuild says that a changed definition can't be followed in place. What can
-// is left to the stream, which says from which change on it holds.
-func (t *table) mustRebuild(src postgres.Table, plain plainColumns) bool {
+// mustReopen says that a changed definition can't be followed in place, or that
+// there are other partitions to follow. What else can is left to the stream, which
+// says from which change on it holds.
+func (t *table) mustReopen(src postgres.Table, plain plainColumns) bool {
 	s := t.snapshot()
-	return s.Absent || s.Phase == phaseReplicating && (src.OID != s.OID || src.Obstacle != "" || s.evolves(src, plain) != "")
+	return s.Absent || s.Phase == phaseReplicating && (src.OID != s.OID || src.Obstacle != "" || !slices.Equal(leavesOf(src), s.Leaves) || s.evolves(src, plain) != "")
 }

@@ -5,7 +5,8 @@
 // walks one way: out of the snapshot (snapshot.go) or the stream (stream.go)
 // into columns (changes.go), into a file (publish.go, fill.go); then the slot is
 // told how far that is durable (flush.go), and nothing else ever tells it. A
-// table that is new or has changed is joined meanwhile (join.go).
+// table that is new or has changed is joined meanwhile (join.go); of a partition
+// that was attached only its own rows are read (attach.go).
 package mirror
 
 import (
@@ -59,6 +60,7 @@ type Config struct {
 	chunk  uint32                      // heap blocks a chunk of a snapshot has
 	maxRow int                         // bytes of the largest row that is mirrored: it passes through memory whole, several times over
 	idle   time.Duration               // how long the slot may lag behind an idle database
+	attach int64                       // bytes of a partition that is read while all tables wait
 }
 
 func (c Config) withDefaults() Config {
@@ -79,6 +81,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.maxRow <= 0 {
 		c.maxRow = 256 << 20
+	}
+	if c.attach == 0 {
+		c.attach = attachBytes
 	}
 	if c.idle <= 0 {
 		c.idle = 10 * time.Second

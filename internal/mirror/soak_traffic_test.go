@@ -185,6 +185,7 @@ type soakWriter struct {
 	w      int
 	binary bool
 	parts  int // partitions made so far
+	oldest int // of those that are left
 	made   int
 }
 
@@ -306,14 +307,27 @@ func (s *soakWriter) define() error {
 		return s.exec("DROP TABLE empty; CREATE TABLE empty (id int PRIMARY KEY, v int); INSERT INTO empty VALUES (1); ALTER PUBLICATION p ADD TABLE empty")
 	case 7:
 		return s.exec("VACUUM FULL plain")
-	case 8, 9: // retention: the newest partition comes, the oldest goes
+	case 8: // the newest partition comes
 		s.parts++
-		return s.exec(fmt.Sprintf("CREATE TABLE parted_%d PARTITION OF parted FOR VALUES FROM (%d) TO (%d); DROP TABLE parted_%d", s.parts-1, (s.parts-1)*100, s.parts*100, s.parts-4))
-	case 10: // one that is filled is attached, one is detached
+		return s.exec(fmt.Sprintf("CREATE TABLE parted_%d PARTITION OF parted FOR VALUES FROM (%d) TO (%d)", s.parts-1, (s.parts-1)*100, s.parts*100))
+	case 9: // retention: the oldest go
+		var old []string
+		for ; s.parts-s.oldest > 3; s.oldest++ {
+			old = append(old, fmt.Sprintf("parted_%d", s.oldest))
+		}
+		if old == nil {
+			return nil
+		}
+		return s.exec("DROP TABLE IF EXISTS " + strings.Join(old, ", "))
+	case 10: // one that is filled is attached, and perhaps one is detached
 		s.parts++
-		return s.exec(fmt.Sprintf(`CREATE TABLE parted_%d (id int NOT NULL, at int NOT NULL, v text, PRIMARY KEY (id, at)); INSERT INTO parted_%d SELECT i, %d, 'before' FROM generate_series(1, 50) i;
-			ALTER TABLE parted ATTACH PARTITION parted_%d FOR VALUES FROM (%d) TO (%d); ALTER TABLE parted DETACH PARTITION parted_%d`,
-			s.parts-1, s.parts-1, (s.parts-1)*100, s.parts-1, (s.parts-1)*100, s.parts*100, s.parts-4))
+		sql := fmt.Sprintf(`CREATE TABLE parted_%d (id int NOT NULL, at int NOT NULL, v text, PRIMARY KEY (id, at)); INSERT INTO parted_%d SELECT i, %d, 'before' FROM generate_series(1, 50) i;
+			ALTER TABLE parted ATTACH PARTITION parted_%d FOR VALUES FROM (%d) TO (%d)`, s.parts-1, s.parts-1, (s.parts-1)*100, s.parts-1, (s.parts-1)*100, s.parts*100)
+		if s.r.IntN(3) == 0 && s.parts-s.oldest > 3 {
+			sql += fmt.Sprintf("; ALTER TABLE parted DETACH PARTITION parted_%d", s.oldest)
+			s.oldest++
+		}
+		return s.exec(sql)
 	case 11:
 		return s.exec(fmt.Sprintf("TRUNCATE parted_%d", s.parts-2))
 	case 12:

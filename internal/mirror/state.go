@@ -62,6 +62,7 @@ type tableState struct {
 	OID        uint32           `json:"oid"`
 	Filenode   uint32           `json:"relfilenode"`
 	Leaves     []uint32         `json:"leaves,omitempty"`  // the oids of the partitions
+	Late       []lateLeaf       `json:"late,omitempty"`    // those of them that came while the table was followed
 	Members    []uint32         `json:"members,omitempty"` // by which it is in the publications
 	Generation int64            `json:"generation"`
 	Phase      phase            `json:"phase"`

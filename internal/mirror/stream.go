@@ -29,6 +29,8 @@ type reader struct {
 	busy    bool          // the flusher has one
 	given   landing.LSN   // the end of what the flusher was given last
 	spares  []*table      // with changes that may be filled again
+	flushed landing.LSN   // what the stream has before it is published; the flusher's
+	late    attachments   // the flusher's
 
 	hold  bool // tables are being joined: the slot has to keep what they will need
 	held  bool // a change came that may be one of theirs: the slot is told no more
@@ -47,12 +49,13 @@ type transaction struct {
 // pending is what goes to the flusher together: whole transactions, but for one
 // that was too large and is cut.
 type pending struct {
-	tables []*table   // those with changes, in the order in which they came
-	files  []*changes // one a table, once taken
-	parks  []parking
-	end    landing.LSN // what may be confirmed when all of it is durable; 0: nothing yet
-	bytes  int
-	since  time.Time // when the first of it came; zero: it is empty
+	tables  []*table   // those with changes, in the order in which they came
+	files   []*changes // one a table, once taken
+	parks   []parking
+	end     landing.LSN // what may be confirmed when all of it is durable; 0: nothing yet
+	reached landing.LSN // how far the stream was read
+	bytes   int
+	since   time.Time // when the first of it came; zero: it is empty
 }
 
 // empty says that nothing waits but, perhaps, an end to be confirmed.
@@ -76,7 +79,7 @@ func (m *mirror) stream(ctx context.Context, hold bool) error {
 	if len(m.relations) > 0 || !hold {
 		m.emit(Event{Kind: Streaming, LSN: m.state.value.Acked})
 	}
-	r := &reader{m: m, stream: s, hold: hold, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, waiting: &pending{}, work: make(chan *pending), done: make(chan *pending, 1)}
+	r := &reader{m: m, stream: s, hold: hold, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, flushed: m.state.value.Acked, late: m.attachments(), waiting: &pending{}, work: make(chan *pending), done: make(chan *pending, 1)}
 	g, gctx := errgroup.WithContext(ctx)
 	r.alarm.parent = gctx
 	g.Go(func() error { return r.read(gctx) })
@@ -149,10 +152,10 @@ func (r *reader) keepalive(end landing.LSN) {
 // ends notes how far the waiting changes reach. When there are none, the slot is
 // told in a while.
 func (r *reader) ends(end landing.LSN) {
-	if r.held {
-		return
+	r.waiting.reached = max(r.waiting.reached, end)
+	if !r.held {
+		r.waiting.end = max(r.waiting.end, end)
 	}
-	r.waiting.end = max(r.waiting.end, end)
 	if r.waiting.since.IsZero() {
 		r.begin(r.m.cfg.idle)
 	}
@@ -171,7 +174,7 @@ func (r *reader) message(ctx context.Context, m *pgoutput.Message) error {
 	case pgoutput.Commit:
 		return r.commit(ctx, landing.LSN(m.EndLSN))
 	case pgoutput.RelationKind:
-		if t := r.table(m.RelationID); t != nil {
+		if t := r.table(m.RelationID); t != nil && !r.early(t, m.RelationID) {
 			t.relation = nil
 			if t.part(m.RelationID).src.Difference(m.Relation) != "" {
 				t.relation = m.Relation // it matters with the first change that isn't published yet
@@ -181,7 +184,7 @@ func (r *reader) message(ctx context.Context, m *pgoutput.Message) error {
 		for _, oid := range m.Truncated {
 			if t := r.table(oid); t == nil {
 				r.held = r.hold
-			} else {
+			} else if !r.early(t, oid) {
 				if _, all := t.position.Skip(r.tx.final); !all {
 					r.leave(t, "it was truncated", true)
 				}
@@ -207,12 +210,19 @@ func (r *reader) table(oid uint32) *table {
 	return t
 }
 
+// early says that what the stream has of a partition is in its rows, as they were
+// or will be read.
+func (r *reader) early(t *table, oid uint32) bool { return r.tx.final < t.from[oid] }
+
 // change takes one change of a row, unless an earlier attempt has published it:
 // it is known by its transaction's commit record and its number in it.
 func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 	t := r.table(m.RelationID)
 	if t == nil {
 		r.held = r.hold
+		return nil
+	}
+	if r.early(t, m.RelationID) {
 		return nil
 	}
 	if t.seen != r.tx.final {

@@ -42,13 +42,14 @@ type table struct {
 	*shape // while the stream runs the reader alone changes it, under mu; others ask current
 
 	// The reader of the stream alone uses what follows.
-	position landing.Position   // how far changes were taken, published or on their way
-	seen     landing.LSN        // the transaction that n counts in
-	n        int64              // changes of this table in it so far
-	changes  *changes           // not yet taken by the flusher, or nil
-	spare    *changes           // published, to be filled again, or nil
-	followed bool               // its changes are taken
-	relation *pgoutput.Relation // how the stream described it last, if that differs from its shape
+	position landing.Position       // how far changes were taken, published or on their way
+	seen     landing.LSN            // the transaction that n counts in
+	n        int64                  // changes of this table in it so far
+	changes  *changes               // not yet taken by the flusher, or nil
+	spare    *changes               // published, to be filled again, or nil
+	followed bool                   // its changes are taken
+	from     map[uint32]landing.LSN // of a partition that was attached: from where on
+	relation *pgoutput.Relation     // how the stream described it last, if that differs from its shape
 }
 
 // shape is a table's definition and what follows from it.
@@ -239,7 +240,7 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 		if err != nil {
 			return nil, err
 		}
-		t := &table{m: m, name: f.value.Schema + "." + f.value.Name, state: f, generation: f.value.Generation, shape: &shape{}, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
+		t := &table{m: m, name: f.value.Schema + "." + f.value.Name, state: f, generation: f.value.Generation, shape: &shape{}, from: map[uint32]landing.LSN{}, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
 		park, err := t.settle(ctx)
 		if err != nil {
 			return nil, err
@@ -247,6 +248,12 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 		rebuild := ""
 		if park == "" {
 			park, rebuild = t.bind(published, plain)
+		}
+		var at landing.LSN // behind what an earlier attempt has published, and the look at the catalog
+		if f.value.grows(t.src) {
+			if at, err = m.written(ctx); err != nil {
+				return nil, err
+			}
 		}
 		err = f.change(ctx, func(s *tableState) {
 			s.Run, s.Staged = m.run, nil
@@ -258,6 +265,7 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 				s.Phase, s.Reason, s.Absent = phaseParked, park, park == notPublished
 			case s.Phase == phaseReplicating:
 				s.Filenode = t.src.Relfilenode // its chunks are history
+				s.attach(leavesOf(t.src), at, m.state.value.Acked)
 			}
 		})
 		var fault *Fault
@@ -268,6 +276,9 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 			return nil, err
 		}
 		t.position = f.value.Position
+		for _, l := range f.value.Late {
+			t.from[l.OID] = l.From
+		}
 		if rebuild != "" {
 			m.emit(Event{Kind: Rebuilding, Table: t.name, Reason: rebuild})
 		}

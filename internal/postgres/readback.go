@@ -177,7 +177,7 @@ func ParseKeys(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys [
 }
 
 func readRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys, dst *batch.Batch) (asOf LSN, err error) {
-	if asOf, err = writtenUpTo(ctx, conn); err != nil {
+	if asOf, err = WrittenUpTo(ctx, conn); err != nil {
 		return 0, err
 	}
 	if _, err := conn.Exec(ctx, "SET LOCAL enable_seqscan = off"); err != nil { // the keys have an index
@@ -191,8 +191,8 @@ func readRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys, d
 	return asOf, nil
 }
 
-// writtenUpTo is a position in the log behind everything that is visible now.
-func writtenUpTo(ctx context.Context, conn *pgx.Conn) (LSN, error) {
+// WrittenUpTo is a position in the log behind everything that is visible now.
+func WrittenUpTo(ctx context.Context, conn *pgx.Conn) (LSN, error) {
 	var at string
 	err := conn.QueryRow(ctx, `SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
 		ELSE pg_catalog.pg_current_wal_insert_lsn() END::text`).Scan(&at)

@@ -77,7 +77,7 @@ func (r *SnapshotReader) Conn() *pgx.Conn { return r.conn }
 
 // AsOf is a position in the log behind everything that the reader has seen.
 func (r *SnapshotReader) AsOf(ctx context.Context) (LSN, error) {
-	at, err := writtenUpTo(ctx, r.conn)
+	at, err := WrittenUpTo(ctx, r.conn)
 	if err != nil {
 		return 0, fmt.Errorf("read the position of the log: %w", err)
 	}
