@@ -61,6 +61,10 @@ type Slot struct {
 }
 
 func (m *mirror) emit(e Event) {
+	switch e.Kind {
+	case Published, Confirmed, TableCopied, SnapshotProgress:
+		m.moved.Store(true)
+	}
 	if m.cfg.Events == nil {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -113,8 +114,9 @@ type mirror struct {
 	relations map[uint32]*table
 	repairs   chan repairing // to the round's flusher; nil until the slot is followed
 	system    system
-	fresh     bool   // this attempt made the slot, and its snapshot is there
-	began     func() // called once everything could be reached and opened
+	fresh     bool        // this attempt made the slot, and its snapshot is there
+	began     func()      // called once everything could be reached and opened
+	moved     atomic.Bool // this attempt has got something done
 
 	joins joins
 
@@ -133,8 +135,9 @@ type system struct {
 
 // Run mirrors until ctx ends, which is no error, or until something is wrong that
 // trying again can't mend (a Fault). It starts where the landing zone's state
-// says. Whatever else fails is tried again with backoff once everything could be
-// reached; before that it is returned, so that a wrong password is told at once.
+// says. Whatever else fails is tried again once everything could be reached; before
+// that it is returned, so that a wrong password is told at once. The waits between
+// the tries become longer until one gets the mirror on.
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
 	var eventMu sync.Mutex
@@ -143,8 +146,12 @@ func Run(ctx context.Context, cfg Config) error {
 	ran := false
 	for try := 0; ; try++ {
 		m := &mirror{cfg: cfg, run: newRunID(), joins: newJoins(cfg.Workers), guard: g, watched: w, eventMu: &eventMu}
-		m.began = func() { ran, try = true, 0 }
+		m.began = func() { ran = true }
+		start := time.Now()
 		err := m.attempt(ctx)
+		if m.moved.Load() || time.Since(start) > time.Minute {
+			try = 0
+		}
 		var fault *Fault
 		switch {
 		case ctx.Err() != nil:
@@ -158,6 +165,10 @@ func Run(ctx context.Context, cfg Config) error {
 			} else {
 				err = fmt.Errorf("%w (and the password could not be read anew: %w)", err, rerr)
 			}
+		}
+		if try >= 5 && undecodable(err) {
+			err = fmt.Errorf("%w (for the %dth time: the server can't get past this place of its log, %s, and neither can the mirror; its newest minor release may. "+
+				"Else drop replication slot %q and start with --reseed, which copies every table anew)", err, try+1, m.state.value.Acked, cfg.Slot)
 		}
 		m.emit(Event{Kind: Retrying, Reason: err.Error(), Wait: cfg.retry(try)})
 		select {
@@ -270,6 +281,13 @@ func definitionGone(err error) bool {
 func passwordRefused(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == "28P01" || pg.Code == "28000")
+}
+
+// undecodable says that the server itself fails when it reads its log, which is
+// neither about the connection nor about resources or rights.
+func undecodable(err error) bool {
+	var pg *pgconn.PgError
+	return errors.Is(err, postgres.ErrStream) && errors.As(err, &pg) && !slices.Contains([]string{"08", "28", "53", "55", "57"}, pg.Code[:2])
 }
 
 // slotBusy says that the slot is still held, as it is for a while after its

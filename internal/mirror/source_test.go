@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pgmirror/pgmirror/internal/localpg"
 	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
@@ -140,4 +142,55 @@ func TestPasswordChange(t *testing.T) {
 	if all := strings.Join(reasons, "\n"); asked != 2 || !strings.Contains(all, "the vault does not answer") || strings.Contains(all, "second") {
 		t.Errorf("asked %d times for the password, told: %s", asked, all)
 	}
+}
+
+// A server that can't decode its log is asked less and less often, and told of so
+// that a person knows what to do; without the slot the mirror starts anew. Here a
+// row filter divides by zero, which only the decoding sees.
+func TestUndecodable(t *testing.T) {
+	b := newBench(t, append(tables, `CREATE TABLE filtered (id int PRIMARY KEY)`)...)
+	if b.cluster.Version < 15 {
+		t.Skip("row filters are from PostgreSQL 15 on")
+	}
+	b.exec(`ALTER PUBLICATION p DROP TABLE filtered`, `ALTER PUBLICATION p ADD TABLE filtered WHERE (10 / id > 0)`)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cfg := b.config(b.landing)
+	var tries []int
+	cfg.retry = func(try int) time.Duration {
+		tries = append(tries, try)
+		return time.Millisecond
+	}
+	last := ""
+	cfg.Events = func(e Event) {
+		switch {
+		case e.Kind == Streaming && last == "":
+			last = "streaming"
+			b.exec(`INSERT INTO filtered VALUES (0)`)
+		case e.Kind == Retrying:
+			if last = e.Reason; strings.Contains(last, "can't get past") {
+				cancel()
+			}
+		}
+	}
+	if err := Run(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(last, `division by zero`) || !strings.Contains(last, `drop replication slot "`+cfg.Slot+`"`) {
+		t.Errorf("told: %s", last)
+	}
+	if !slices.Equal(slices.Compact(tries), []int{0, 1, 2, 3, 4, 5}) {
+		t.Errorf("got tries %v, want 0 to 5", tries)
+	}
+	b.exec(`SELECT pg_drop_replication_slot('`+cfg.Slot+`')`, `DROP TABLE filtered`, `INSERT INTO plain VALUES (-1, 'x', 1)`)
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	cfg = b.config(b.landing)
+	cfg.Reseed = true
+	go func() { done <- Run(ctx, cfg) }()
+	b.finish(func() error {
+		cancel()
+		return <-done
+	})
 }

@@ -162,6 +162,9 @@ func aliveInterval(ctx context.Context, conn *pgconn.PgConn) (time.Duration, err
 	return patience / 4, nil
 }
 
+// ErrStream is in every error that ended a stream.
+var ErrStream = errors.New("read the stream")
+
 // Next waits for the next event. When ctx ends it returns ctx's error at once
 // and may be called again with another; any other error ends the stream.
 func (s *Stream) Next(ctx context.Context) (*Event, error) {
@@ -178,7 +181,7 @@ func (s *Stream) Next(ctx context.Context) (*Event, error) {
 	case ctxErr != nil && isTimeout(err):
 		return nil, ctxErr
 	}
-	s.ended = fmt.Errorf("read the stream: %w", err)
+	s.ended = fmt.Errorf("%w: %w", ErrStream, err)
 	return nil, s.ended
 }
 
@@ -338,7 +341,7 @@ func (i *interrupter) watch(ctx context.Context) error {
 	}
 	i.forget()
 	if err := i.conn.SetReadDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("read the stream: %w", err)
+		return fmt.Errorf("%w: %w", ErrStream, err)
 	}
 	i.done = done
 	i.stop = context.AfterFunc(ctx, func() {
