@@ -41,7 +41,7 @@ func runChild(dir string) {
 // The mirror is killed again and again while commits come back to back, at
 // random after one of its steps, and ends equal to the source.
 func TestKill(t *testing.T) {
-	kills := 50
+	kills := 30
 	if testing.Short() {
 		kills = 12
 	}
