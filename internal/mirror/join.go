@@ -344,7 +344,7 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 		return err
 	}
 	defer repl.Close(context.WithoutCancel(ctx)) // and with it the slot
-	created, err := m.createSlot(ctx, repl, joinSlot(m.cfg.Slot, newRunID()), postgres.CreateTemporarySlot)
+	created, err := m.createSlot(ctx, repl, temporarySlot(m.cfg.Slot, "join", newRunID()), postgres.CreateTemporarySlot)
 	if err != nil {
 		return err
 	}
@@ -397,8 +397,10 @@ func (m *mirror) lookAgain(ctx context.Context, tables []*table) error {
 	return nil
 }
 
-// joinSlot names a temporary slot; names have at most 63 characters.
-func joinSlot(slot, id string) string { return slot[:min(len(slot), 40)] + "_join_" + id }
+// temporarySlot names a temporary slot; names have at most 63 characters.
+func temporarySlot(slot, what, id string) string {
+	return slot[:min(len(slot), 38)] + "_" + what + "_" + id
+}
 
 // watch looks for requests, at the catalog and at Fabric now and then: a table that was
 // published, or whose columns changed without a change of its rows, is seen

@@ -180,7 +180,7 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 	if err := m.state.change(ctx, func(s *mirrorState) { s.Phase = phaseSlot }); err != nil {
 		return err
 	}
-	created, err := m.createSlot(ctx, e.conn, m.cfg.Slot, postgres.CreateSlot)
+	created, err := m.createFollowable(ctx, e.conn)
 	if err != nil {
 		return err
 	}
@@ -193,6 +193,32 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 		s.Phase, s.SystemID, s.Timeline = phaseMirroring, m.system.id, m.system.timeline
 		s.ConsistentPoint, s.Acked = point, point
 	})
+}
+
+// createFollowable makes the slot so that it can be followed from its beginning.
+// PostgreSQL (15 to 18 at least) makes a slot in phases, waiting for transactions that
+// run; what commits between two of them while another one runs is left out of what
+// the next transactions are decoded by. They fail then, each time ("could not map
+// filenode"), or have columns or publications as they were before. All this is done
+// again whenever the slot is taken up, until its beginning is left behind. A slot that
+// was there before, and reads past the beginning of ours, has the server note what it
+// knows there, and ours begins with that
+// (https://www.postgresql.org/message-id/tencent_50D0DAED9438993ABCE803523BB750884207@qq.com).
+func (m *mirror) createFollowable(ctx context.Context, repl *pgconn.PgConn) (postgres.SlotCreated, error) {
+	before, err := m.cfg.Source.ConnectReplication(ctx)
+	if err != nil {
+		return postgres.SlotCreated{}, err
+	}
+	defer before.Close(context.WithoutCancel(ctx)) // and with it its slot
+	witness, err := m.createSlot(ctx, before, temporarySlot(m.cfg.Slot, "before", m.run), postgres.CreateTemporarySlot)
+	if err != nil {
+		return postgres.SlotCreated{}, err
+	}
+	created, err := m.createSlot(ctx, repl, m.cfg.Slot, postgres.CreateSlot)
+	if err != nil {
+		return postgres.SlotCreated{}, err
+	}
+	return created, postgres.AdvanceSlot(ctx, before, witness.Name, created.ConsistentPoint)
 }
 
 // createSlot makes a slot by create, and tells meanwhile what it waits for.

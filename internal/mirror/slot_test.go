@@ -89,3 +89,63 @@ func TestSlotFaults(t *testing.T) {
 	b.landing = other
 	wantFault("SlotNotOurs")
 }
+
+// A slot that is made while others change definitions is one that can be followed.
+// Left alone, PostgreSQL goes wrong here: what commits before the server has seen
+// every running transaction, such as this TRUNCATE, is not seen by the decoding of
+// what comes right after.
+func TestSlotAmongDefinitions(t *testing.T) {
+	b := newBench(t, tables...)
+	cfg := b.config(b.landing)
+	cfg.Changing = func(what string, do func() error) error {
+		if what != "create replication slot "+cfg.Slot {
+			return do()
+		}
+		first, end := b.writer()
+		made := make(chan error, 1)
+		go func() { made <- do() }()
+		b.awaited(first)
+		second, endSecond := b.writer()
+		b.exec(`TRUNCATE plain`)
+		end()
+		b.awaited(second)
+		b.exec(`INSERT INTO pair VALUES (-1, 'b', 'v')`)
+		endSecond()
+		err := <-made
+		b.exec(`INSERT INTO plain VALUES (-1, 'x', 1)`)
+		return err
+	}
+	cfg.Events = func(e Event) {
+		if e.Kind == Retrying {
+			t.Error(e.Reason)
+		}
+	}
+	stop := b.start(cfg)
+	b.caughtUp()
+	stop()
+	b.same()
+}
+
+// writer is an open transaction that has an id, until it is ended.
+func (b *bench) writer() (id string, end func()) {
+	b.t.Helper()
+	conn, err := pgx.Connect(context.Background(), b.url())
+	if err == nil {
+		_, err = conn.Exec(context.Background(), "BEGIN")
+	}
+	if err == nil {
+		err = conn.QueryRow(context.Background(), "SELECT pg_current_xact_id()::text").Scan(&id)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return id, func() { conn.Close(context.Background()) }
+}
+
+// awaited returns when somebody waits for the end of a transaction.
+func (b *bench) awaited(id string) {
+	b.t.Helper()
+	eventually(b.t, "the end of the transaction is waited for", func() bool {
+		return b.holds("EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted AND transactionid::text = '" + id + "')")
+	})
+}

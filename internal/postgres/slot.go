@@ -32,6 +32,23 @@ func CreateSlot(ctx context.Context, repl *pgconn.PgConn, name string) (SlotCrea
 	return createSlot(ctx, repl, name, options)
 }
 
+// AdvanceSlot moves a temporary slot, which repl has made, beyond at. The server
+// decodes its log up to there for that, and at every place where it notes which
+// transactions run it keeps what it knows of them in a file, by which any slot that
+// begins to decode there is consistent at once. It blocks for as long as the log
+// since the slot's creation takes to decode
+// (https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION).
+func AdvanceSlot(ctx context.Context, repl *pgconn.PgConn, name string, at LSN) error {
+	row, err := replicationRow(ctx, repl, fmt.Sprintf("SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance('%s', '%s')", strings.ReplaceAll(name, "'", "''"), at), 1)
+	if err != nil {
+		return fmt.Errorf("advance slot %q: %w", name, err)
+	}
+	if got, err := ParseLSN(row[0]); err != nil || got < at {
+		return fmt.Errorf("advance slot %q: it came to %s, not to %s", name, row[0], at)
+	}
+	return nil
+}
+
 // CreateTemporarySlot is CreateSlot for a slot that ends with the connection.
 func CreateTemporarySlot(ctx context.Context, repl *pgconn.PgConn, name string) (SlotCreated, error) {
 	return createSlot(ctx, repl, name, "TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT")
