@@ -218,7 +218,9 @@ func (m *mirror) createFollowable(ctx context.Context, repl *pgconn.PgConn) (pos
 	if err != nil {
 		return postgres.SlotCreated{}, err
 	}
-	return created, postgres.AdvanceSlot(ctx, before, witness.Name, created.ConsistentPoint)
+	return created, m.cfg.Changing("advance replication slot "+witness.Name, func() error {
+		return postgres.AdvanceSlot(ctx, before, witness.Name, created.ConsistentPoint)
+	})
 }
 
 // createSlot makes a slot by create, and tells meanwhile what it waits for.
