@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -163,9 +164,21 @@ func TestStatistics(t *testing.T) {
 		{"small", random(schemaOf(t), 20, 0.5, false, 4)},
 		{"NULL", random(schemaOf(t), 500, 1, false, 4)},
 	} {
+		keyless := write(t, c.b, nil)
+		keyed := *c.b.Schema
+		for i := range keyed.Fields {
+			keyed.Key = append(keyed.Key, i)
+		}
+		c.b.Schema = &keyed
 		data := write(t, c.b, nil)
 		for i := range c.b.Cols {
 			checkStatistics(t, c.name+" "+types[i], &c.b.Cols[i], chunk(t, data, i).Statistics)
+			s := chunk(t, keyless, i).Statistics
+			if k := c.b.Cols[i].Type.Kind; k != batch.String && k != batch.Binary {
+				checkStatistics(t, c.name+" without a key, "+types[i], &c.b.Cols[i], s)
+			} else if !reflect.DeepEqual(s, format.Statistics{}) {
+				t.Errorf("%s without a key, %s: got %+v, want none", c.name, types[i], s)
+			}
 		}
 	}
 }

@@ -50,16 +50,18 @@ func putDictionary[T any](e *encoder, cw file.ColumnChunkWriter, keys []T, dict 
 		return fmt.Errorf("the encoder took %d values for %d", len(keys), enc.NumEntries()) // and their places are no longer ours
 	}
 	stats, ok := cw.PageStatistics().(minMax[T])
-	if !ok {
+	if !ok && cw.PageStatistics() != nil { // which some columns do without
 		return fmt.Errorf("%T are no statistics of %T", cw.PageStatistics(), keys)
 	}
 	rest := e.index
 	for from := 0; from < len(l.def); from += dictionaryRows {
 		page := l.page(from, min(from+dictionaryRows, len(l.def)))
 		n := len(page.def) - page.nulls
-		if n > 0 {
+		switch {
+		case stats == nil:
+		case n > 0:
 			keys = bounds(stats, keys, page.nulls)
-		} else {
+		default:
 			stats.Update(nil, int64(page.nulls))
 		}
 		if err := e.putIndices(cw, rest[:n], page); err != nil {
