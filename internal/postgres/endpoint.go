@@ -83,6 +83,7 @@ func (e Endpoint) ConnectReplication(ctx context.Context, settings ...Setting) (
 	if err != nil {
 		return nil, err
 	}
+	cfg.DialFunc = ofChanges.dial
 	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
 	if err != nil {
 		return nil, fmt.Errorf("connect for replication as %s: %w", e, err)
@@ -113,7 +114,7 @@ func (e Endpoint) config(settings []Setting) (*pgx.ConnConfig, error) {
 	cfg.Host, cfg.Port, cfg.Database, cfg.User, cfg.Password = e.Host, uint16(e.port()), e.Database, e.User, e.Password
 	cfg.TLSConfig, cfg.Fallbacks, cfg.ValidateConnect = tlsConfig, nil, nil
 	cfg.ConnectTimeout = 30 * time.Second
-	cfg.DialFunc = dial
+	cfg.DialFunc = ofRows.dial
 	cfg.AfterConnect = afterConnect
 	cfg.RuntimeParams = map[string]string{"application_name": "pgmirror"}
 	if e.AppName != "" {
@@ -164,12 +165,12 @@ func dialer() *net.Dialer {
 	}
 }
 
-func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (r reading) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := dialer().DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	return gather(conn), nil
+	return gather(conn, r), nil
 }
 
 // afterConnect does what can't be asked for in the startup message. A server

@@ -8,17 +8,23 @@ import (
 	"time"
 )
 
-// readBuffer is how much is read from the socket at once. The protocol's own
-// buffer is a sixteenth of it, and TLS reads a record in two steps.
-const readBuffer = 128 << 10
+// reading is how much is read from the socket at once, and how long bytes that come
+// fast are left to gather at most: nothing beside any freshness, and long beside the
+// time that the server needs for a message.
+type reading struct {
+	buffer int
+	nap    time.Duration
+}
 
-const (
-	// fast is the rate, in bytes a second, above which bytes are left to gather.
-	fast = 1 << 20
-	// longestNap is nothing beside any freshness, and long beside the time that
-	// the server needs for a message.
-	longestNap = 500 * time.Microsecond
+// Rows are decoded as fast as they come, so that less time goes by in waking up with
+// larger pieces; what is behind a change costs more when its bytes have left the cache.
+var (
+	ofRows    = reading{256 << 10, time.Millisecond}
+	ofChanges = reading{128 << 10, 500 * time.Microsecond}
 )
+
+// fast is the rate, in bytes a second, above which bytes are left to gather.
+const fast = 1 << 20
 
 // gatheringConn reads from its connection through a buffer, and while bytes come
 // fast and in small pieces it lets them gather in the socket before it reads: a
@@ -35,7 +41,8 @@ type gatheringConn struct {
 	water water
 
 	last      time.Time // when the last read ended
-	gathering bool      // bytes come fast, and the socket wakes nobody for less than half of readBuffer
+	gathering bool      // bytes come fast, and the socket wakes nobody for less than half of the buffer
+	most      reading
 	nap       time.Duration
 	sleep     func(time.Duration)
 }
@@ -47,9 +54,9 @@ type water interface {
 	take(p []byte) int // bytes that were there; 0: none, or an error that Read will tell
 }
 
-func gather(conn net.Conn) *gatheringConn {
-	c := &gatheringConn{Conn: conn, water: waterOf(conn), sleep: time.Sleep}
-	c.r = bufio.NewReaderSize(socket{c}, readBuffer)
+func gather(conn net.Conn, most reading) *gatheringConn {
+	c := &gatheringConn{Conn: conn, most: most, water: waterOf(conn), sleep: time.Sleep}
+	c.r = bufio.NewReaderSize(socket{c}, most.buffer)
 	return c
 }
 
@@ -79,7 +86,7 @@ func (s socket) Read(p []byte) (n int, err error) {
 	}
 	at := time.Now()
 	if !answer {
-		quick, nap := pace(n, len(p), at.Sub(s.last))
+		quick, nap := s.most.pace(n, len(p), at.Sub(s.last))
 		s.gatherUp(quick)
 		s.nap = nap
 	}
@@ -92,7 +99,7 @@ func (s socket) gatherUp(on bool) {
 	case on == s.gathering:
 		return
 	case on:
-		s.water.mark(readBuffer / 2)
+		s.water.mark(s.most.buffer / 2)
 	default:
 		s.water.mark(1)
 	}
@@ -101,14 +108,14 @@ func (s socket) gatherUp(on bool) {
 
 // pace says whether n bytes since the last read come fast, and how long the next
 // read should wait for half of room to be full.
-func pace(n, room int, since time.Duration) (quick bool, nap time.Duration) {
+func (r reading) pace(n, room int, since time.Duration) (quick bool, nap time.Duration) {
 	if n == 0 || since <= 0 || float64(n) < fast*since.Seconds() {
 		return false, 0
 	}
 	if n >= room/2 {
 		return true, 0
 	}
-	return true, min(longestNap, since*time.Duration(room/2)/time.Duration(n))
+	return true, min(r.nap, since*time.Duration(room/2)/time.Duration(n))
 }
 
 // dry is a socket of a system that can't do it.

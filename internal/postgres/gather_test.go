@@ -41,13 +41,13 @@ func TestGather(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := gather(raw)
+	conn := gather(raw, ofChanges)
 	defer conn.Close()
 	naps := 0
 	conn.sleep = func(d time.Duration) {
 		naps++
-		if d > longestNap {
-			t.Errorf("slept %v, want at most %v", d, longestNap)
+		if d > ofChanges.nap {
+			t.Errorf("slept %v, want at most %v", d, ofChanges.nap)
 		}
 		time.Sleep(d)
 	}
@@ -79,7 +79,7 @@ func TestGather(t *testing.T) {
 func TestGatherForTwo(t *testing.T) {
 	t.Parallel()
 	ours, theirs := net.Pipe()
-	conn := gather(ours)
+	conn := gather(ours, ofRows)
 	defer conn.Close()
 	const pieces = 2000
 	go func() {
@@ -112,12 +112,12 @@ func TestPace(t *testing.T) {
 		nap   time.Duration
 	}{
 		{"a change now and then", 300, 2 * time.Millisecond, false, 0},
-		{"a change every ten microseconds", 300, 10 * time.Microsecond, true, longestNap},
-		{"half of the buffer in a nap", readBuffer / 2, 500 * time.Microsecond, true, 0},
-		{"a quarter of it in a tenth of one", readBuffer / 4, 50 * time.Microsecond, true, 100 * time.Microsecond},
+		{"a change every ten microseconds", 300, 10 * time.Microsecond, true, ofChanges.nap},
+		{"half of the buffer in a nap", ofChanges.buffer / 2, 500 * time.Microsecond, true, 0},
+		{"a quarter of it in a tenth of one", ofChanges.buffer / 4, 50 * time.Microsecond, true, 100 * time.Microsecond},
 		{"nothing, at an end", 0, time.Microsecond, false, 0},
 	} {
-		if quick, nap := pace(c.n, readBuffer, c.since); quick != c.quick || nap != c.nap {
+		if quick, nap := ofChanges.pace(c.n, ofChanges.buffer, c.since); quick != c.quick || nap != c.nap {
 			t.Errorf("%s: got %v, %v, want %v, %v", c.name, quick, nap, c.quick, c.nap)
 		}
 	}
