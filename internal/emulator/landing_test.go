@@ -43,10 +43,16 @@ func (z zone) metadata(t *testing.T, text string) {
 // file publishes by a rename, so that nobody sees a part.
 func (z zone) file(t *testing.T, n int64, body []byte) {
 	t.Helper()
+	z.publish(t, landing.FileName(n), body)
+}
+
+// publish gives a file its name when it is whole: one that is seen while it is still
+// empty fails its table.
+func (z zone) publish(t *testing.T, name string, body []byte) {
+	t.Helper()
 	z.w.put(t, z.path+"/_draft", body)
-	a := z.w.rename(t, z.path+"/_draft", z.path+"/"+landing.FileName(n))
-	if a.status != 201 {
-		t.Fatalf("publish file %d: got %d %s", n, a.status, a.raw)
+	if a := z.w.rename(t, z.path+"/_draft", z.path+"/"+name); a.status != 201 {
+		t.Fatalf("publish %s: got %d %s", name, a.status, a.raw)
 	}
 }
 
@@ -299,7 +305,7 @@ func TestFilesByTime(t *testing.T) {
 	w.start(t, id)
 	become(t, w, dir, id, "public/t", "1 second", "2 x")
 	eventually(t, "the files are moved", func() bool { return len(z.names(t, "/_ProcessedFiles")) == 2 })
-	z.w.put(t, z.path+"/a.parquet", rows(t, "2 2"))
+	z.publish(t, "a.parquet", rows(t, "2 2"))
 	become(t, w, dir, id, "public/t", "1 second")
 	book.Proved("landing.by-time")
 }
