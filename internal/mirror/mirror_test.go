@@ -219,6 +219,8 @@ func TestHeal(t *testing.T) {
 	b.reaches("log", phaseReplicating, 2)
 	b.exec("INSERT INTO log VALUES (99)")
 	b.caughtUp()
+	_, looks = h.last(SlotHealth)
+	h.await(t, SlotHealth, looks+2) // it has missed nothing since, and stays
 	stop()
 	if got, want := b.multiset("log"), b.sourceMultiset("log"); !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
