@@ -167,7 +167,7 @@ func Run(ctx context.Context, cfg Config) error {
 			}
 		}
 		if try >= 5 && undecodable(err) {
-			err = fmt.Errorf("%w (for the %dth time: the server can't get past this place of its log, %s, and neither can the mirror; its newest minor release may. "+
+			err = fmt.Errorf("%w (try %d: the server can't get past this place of its log, %s, and neither can the mirror; its newest minor release may. "+
 				"Else drop replication slot %q and start with --reseed, which copies every table anew)", err, try+1, m.state.value.Acked, cfg.Slot)
 		}
 		m.emit(Event{Kind: Retrying, Reason: err.Error(), Wait: cfg.retry(try)})
