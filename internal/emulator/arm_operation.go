@@ -44,7 +44,6 @@ func (a *arm) begin(c *call, status, resource string, work func(ctx context.Cont
 	}
 	over := a.now().Add(a.delay)
 	started := a.tasks.run(func(ctx context.Context) {
-		defer a.writing.Unlock()
 		err := await(ctx, a.now, over)
 		if failed := operationFault(c.Context()); err == nil && failed != nil {
 			err = failed
@@ -68,8 +67,11 @@ func (a *arm) busy() *fault {
 		"Cannot complete operation while server '%s' is busy processing another operation. Try again later.", name)
 }
 
+// finish ends an operation. Who sees that it is over may write at once, so the next
+// write is let in before anyone can look; begin's own change comes after this one.
 func (a *arm) finish(id string, err error) {
 	saved := a.state.change(func(s *state) error {
+		defer a.writing.Unlock()
 		op := s.Server.Operations[id]
 		op.End = time.Now().UTC()
 		op.Status, op.Code, op.Message = outcome(err)
