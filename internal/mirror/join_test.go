@@ -143,13 +143,24 @@ func TestLongCopyGoesOn(t *testing.T) {
 	b.compare([][3]string{{"plain", "id, note, n", "id"}, {"pair", "a, b, v, d", "a, b"}, {"toast", "id, small, big", "id"}, {"moving", "k, v", "k"}, {"late", "id, v", "id"}})
 }
 
-// A table is paused and resumed in the middle of its copy; those beside it go on.
+// A table is paused in the middle of its copy, when what is being written of it is
+// written, and resumed while another one is still being copied.
 func TestPauseWhileCopying(t *testing.T) {
-	b := newBench(t, append(tables, blocks)...)
-	g := newGate(b.landing, "heap", 2)
+	b := newBench(t, tables...)
+	other := newGate(b.landing, "zlast", 0)
+	g := newGate(other, "heap", 3) // two files and the metadata
 	cfg := b.config(g)
-	cfg.chunk, cfg.Workers = 20, 1
+	cfg.chunk = 20
+	cfg.Events = func(e Event) {
+		if e.Kind == Retrying {
+			t.Errorf("trying again: %s", e.Reason)
+		}
+	}
 	stop := b.start(cfg)
+	b.caughtUp()
+	b.exec(`CREATE TABLE zlast (id int PRIMARY KEY, v text)`, `INSERT INTO zlast SELECT i, 'v' FROM generate_series(1, 100) i`, `ALTER PUBLICATION p ADD TABLE zlast`)
+	<-other.held
+	b.exec(blocks, `ALTER PUBLICATION p ADD TABLE heap`)
 	<-g.held
 	ask := func(kind RequestKind) {
 		t.Helper()
@@ -162,17 +173,25 @@ func TestPauseWhileCopying(t *testing.T) {
 		_, err := b.landing.Stat(t.Context(), requestFile("public", "heap")+answering)
 		return err == nil
 	})
+	b.exec(`UPDATE plain SET n = 77 WHERE id = 1`)
+	eventually(t, "a table beside it is followed", func() bool { return b.target("plain")["1"] == "1|note 1|77" })
+	if p := b.tableState("heap").value.Phase; p != phaseSnapshot {
+		t.Errorf("it is %s while it is being written", p)
+	}
 	close(g.open)
 	b.reaches("heap", phaseParked, 1)
 	b.exec(`UPDATE heap SET n = 1 WHERE id < 100`)
 	ask(Resume)
 	b.reaches("heap", phaseReplicating, 2)
+	close(other.open)
 	b.caughtUp()
 	stop()
 	b.same()
-	b.compare([][3]string{{"heap", "id, n, fill", "id"}})
-	if s := b.tableState("plain").value; s.Generation != 1 {
-		t.Errorf("another table was copied %d times", s.Generation)
+	b.compare([][3]string{{"heap", "id, n, fill", "id"}, {"zlast", "id, v", "id"}})
+	for _, table := range []string{"plain", "zlast"} {
+		if s := b.tableState(table).value; s.Generation != 1 {
+			t.Errorf("%s was copied %d times", table, s.Generation)
+		}
 	}
 }
 
