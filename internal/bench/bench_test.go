@@ -44,7 +44,7 @@ func BenchmarkMirror(b *testing.B) {
 		}
 		if sh := pgbench; chosen(sh) {
 			r.s.create(sh)
-			sh.rows = size("BENCH_TINY", 50_000)
+			sh.rows = size("BENCH_TINY", 400_000)
 			r.stream(sh, "tiny transactions", 1)
 			r.latency(sh)
 		}

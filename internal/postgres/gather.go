@@ -19,7 +19,7 @@ type reading struct {
 // Rows are decoded as fast as they come, so that less time goes by in waking up with
 // larger pieces; what is behind a change costs more when its bytes have left the cache.
 var (
-	ofRows    = reading{256 << 10, time.Millisecond}
+	ofRows    = reading{512 << 10, 2 * time.Millisecond}
 	ofChanges = reading{128 << 10, 500 * time.Microsecond}
 )
 
