@@ -134,7 +134,7 @@ func (r *reader) attach(ctx context.Context) (again <-chan time.Time, err error)
 	case errors.Is(err, postgres.ErrNotVisible) || errors.Is(err, postgres.ErrRewritten) || postgres.IsLockTimeout(err):
 		wait := r.m.cfg.Watch << try
 		a.unread, a.tries, a.after = append(a.unread, u), a.tries+1, time.Now().Add(wait)
-		r.m.emit(Event{Kind: Waiting, Table: u.t.String(), Reason: "to read a partition: " + err.Error(), Wait: wait})
+		r.m.emit(Event{Kind: Waiting, Table: u.t.String(), Reason: "a partition that can't be read yet: " + err.Error(), Wait: wait})
 		return time.After(wait), nil
 	case tableFault(err):
 		return time.After(0), u.t.park(ctx, err.Error())
@@ -157,16 +157,13 @@ func (t *table) readLeaf(ctx context.Context, oid uint32, patience time.Duration
 	if err != nil {
 		return err
 	}
-	r, err := postgres.OpenSnapshot(ctx, t.m.cfg.Source, "")
+	r, err := postgres.OpenSnapshot(ctx, t.m.cfg.Source, "", t.m.cfg.lock)
 	if err != nil {
 		return err
 	}
 	defer r.Close(context.WithoutCancel(ctx)) // it only read
 	src, leaf, err := t.leafIn(ctx, r, oid)
 	if err != nil {
-		return err
-	}
-	if _, err := r.Conn().Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d", r.LockTimeout.Milliseconds())); err != nil {
 		return err
 	}
 	if err := (chunk{part: &part{src: leaf}, node: leaf.Relfilenode}).sameFile(ctx, r); err != nil {

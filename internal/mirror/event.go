@@ -25,7 +25,7 @@ const (
 	NotRepaired      EventKind = "not-repaired"      // Table, Reason
 	Ignored          EventKind = "ignored"           // Table, Rows, Reason
 	Refused          EventKind = "refused"           // Table, Reason: PostgreSQL refuses its updates because a publication has it
-	Waiting          EventKind = "waiting"           // Reason: for what the slot's creation waits
+	Waiting          EventKind = "waiting"           // Table, Reason: for what; without a table it is the slot's creation that waits
 	SlotHealth       EventKind = "slot-health"       // Slot
 	Paced            EventKind = "paced"             // Wait: how long changes wait for others from now on; Took: Fabric's lag
 	SpillFull        EventKind = "spill-full"        // Reason: from now on the server keeps large transactions

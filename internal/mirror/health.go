@@ -60,6 +60,21 @@ func (m *mirror) oldestWriter(ctx context.Context, own int32) (string, error) {
 	return fmt.Sprintf("the transaction of pid %d (user %s, application %q, %s) to end, which is open since %s", pid, user, app, state, since), nil
 }
 
+// tellLocked names who holds a table locked that is to be read.
+func (m *mirror) tellLocked(ctx context.Context, t *table) {
+	who := "somebody"
+	var parts []uint32
+	for _, p := range t.parts {
+		parts = append(parts, p.src.OID)
+	}
+	_ = m.ask(ctx, func(conn *pgx.Conn) error { // not being able to look leaves the wait as it is
+		return conn.QueryRow(ctx, `SELECT pg_catalog.format('pid %s (user %s, application "%s", %s)', a.pid, a.usename, a.application_name, a.state)
+			FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+			WHERE l.relation = ANY ($1::oid[]) AND l.granted AND l.mode = 'AccessExclusiveLock' LIMIT 1`, parts).Scan(&who)
+	})
+	m.emit(Event{Kind: Waiting, Table: t.String(), Reason: fmt.Sprintf("table %s, which %s holds locked; the others go on", t, who)})
+}
+
 // tellSlot says how the slot stands. A slot that can't be looked at is no reason
 // to stop; the stream notices when it is gone.
 func (m *mirror) tellSlot(ctx context.Context, q postgres.Querier) {

@@ -172,10 +172,8 @@ func (j *join) run(ctx context.Context, snapshot string) error {
 		}
 		j.copying.Store(false)
 	}
-	for _, t := range j.in(phaseRebuilding) {
-		if err := t.clear(ctx); err != nil {
-			return fmt.Errorf("table %s: %w", t, err)
-		}
+	if err := j.clear(ctx, j.in(phaseRebuilding)); err != nil {
+		return err
 	}
 	for _, t := range j.in(phaseSnapshot) {
 		if t.keyless() {
@@ -288,12 +286,25 @@ func (m *mirror) awaitJoins(ctx context.Context) error {
 	}
 }
 
-// clear removes the table's folder, waits until Fabric has dropped the table, and
-// begins a new generation. Only then may anything be written there again.
-func (t *table) clear(ctx context.Context) error {
-	if err := t.m.cfg.Landing.Remove(ctx, t.w.Dir); err != nil {
-		return err
+// clear removes the folders of tables, waits until Fabric has dropped the tables, and
+// begins a new generation of each. Only then may anything be written there again. All
+// folders go first: Fabric takes a minute or so, whether for one table or for all.
+func (j *join) clear(ctx context.Context, tables []*table) error {
+	for _, t := range tables {
+		if err := j.m.cfg.Landing.Remove(ctx, t.w.Dir); err != nil {
+			return fmt.Errorf("table %s: %w", t, err)
+		}
 	}
+	for _, t := range tables {
+		if err := t.begin(ctx); err != nil {
+			return fmt.Errorf("table %s: %w", t, err)
+		}
+	}
+	return nil
+}
+
+// begin begins a new generation of a table whose folder is gone.
+func (t *table) begin(ctx context.Context) error {
 	if err := t.awaitDropped(ctx); err != nil {
 		return err
 	}
@@ -306,8 +317,7 @@ func (t *table) clear(ctx context.Context) error {
 	return err
 }
 
-// dropPatience bounds the wait for Fabric to drop a table; it takes a minute or
-// so there.
+// dropPatience bounds the wait for Fabric to drop a table.
 const dropPatience = 15 * time.Minute
 
 func (t *table) awaitDropped(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -274,4 +275,107 @@ func TestJoinKeylessFails(t *testing.T) {
 	if got, want := b.multiset("zlog"), b.sourceMultiset("zlog"); !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+}
+
+// A table that somebody holds locked, for a long migration, holds up nobody else, and
+// no copy is begun anew because of it: neither when the lock comes in the middle of
+// the copy, nor when it is there as the copy goes on after the mirror's end.
+func TestLockedTable(t *testing.T) {
+	b := newBench(t, append(tables, blocks, `CREATE TABLE afirst (id int PRIMARY KEY)`, `CREATE TABLE log (v int)`, `ALTER TABLE log REPLICA IDENTITY FULL`,
+		`INSERT INTO log SELECT i % 50 FROM generate_series(1, 3000) i`)...)
+	g := newGate(b.landing, "afirst", 0)
+	cfg := b.config(g)
+	cfg.chunk, cfg.Workers, cfg.lock = 20, 1, 100*time.Millisecond
+	var named sync.Map
+	cfg.Events = func(e Event) {
+		switch {
+		case e.Kind == Retrying || e.Kind == Rebuilding || e.Kind == Parked:
+			t.Errorf("%s %s: %s", e.Kind, e.Table, e.Reason)
+		case e.Kind == Waiting && strings.Contains(e.Reason, "pid ") && strings.Contains(e.Reason, "user postgres"):
+			named.Store(e.Table, true)
+		}
+	}
+	told := func(table string) {
+		t.Helper()
+		eventually(t, "it is told who holds "+table, func() bool { _, ok := named.LoadAndDelete("public." + table); return ok })
+	}
+	lock := func(table string) (unlock func()) {
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), b.url())
+		if err == nil {
+			_, err = conn.Exec(t.Context(), "BEGIN; LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() { _ = conn.Close(context.Background()) }
+	}
+	stop := b.start(cfg)
+	<-g.held
+	b.exec(`INSERT INTO log SELECT 7 FROM generate_series(1, 20)`) // which the snapshot doesn't show
+	heap, log, toast := lock("heap"), lock("log"), lock("toast")
+	close(g.open)
+	b.reaches("plain", phaseReplicating, 1)
+	b.exec(`UPDATE plain SET n = 77 WHERE id = 1`)
+	eventually(t, "a copied table is followed", func() bool { return b.target("plain")["1"] == "1|note 1|77" })
+	told("heap")
+	told("log")
+	log()
+	b.reaches("log", phaseReplicating, 1)
+	stop()
+	toast()
+	stop = b.start(cfg)
+	told("heap")
+	b.reaches("toast", phaseReplicating, 1)
+	b.exec(`UPDATE plain SET n = 78 WHERE id = 1`)
+	eventually(t, "a copied table is followed again", func() bool { return b.target("plain")["1"] == "1|note 1|78" })
+	if p := b.tableState("heap").value.Phase; p != phaseSnapshot {
+		t.Errorf("the locked table is %s", p)
+	}
+	heap()
+	b.reaches("heap", phaseReplicating, 1)
+	b.exec(`UPDATE heap SET n = 1 WHERE id < 100`)
+	b.caughtUp()
+	stop()
+	b.same()
+	b.compare([][3]string{{"heap", "id, n, fill", "id"}})
+	if got, want := b.multiset("log"), b.sourceMultiset("log"); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Tables that are built anew at once are dropped at once: Fabric takes its time for
+// all of them together.
+func TestDroppedTogether(t *testing.T) {
+	b := newBench(t, tables...)
+	stop := b.start(b.config(b.landing))
+	b.caughtUp()
+	stop()
+	both := []string{"plain", "moving"}
+	for _, table := range both {
+		if err := Ask(t.Context(), b.landing, Request{Kind: Resync, Schema: "public", Table: table}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := b.config(b.landing)
+	cfg.Fabric = func(ctx context.Context) (said []FabricTable, err error) {
+		left := 0
+		for _, table := range both {
+			said = append(said, FabricTable{Schema: "public", Table: table})
+			if _, err := b.landing.Stat(ctx, landing.TableDir("public", table)); err == nil {
+				left++
+			}
+		}
+		if left == 0 {
+			return nil, nil
+		}
+		return said, nil // as long as a folder is there it hasn't come to dropping any
+	}
+	stop = b.start(cfg)
+	for _, table := range both {
+		b.reaches(table, phaseReplicating, 2)
+	}
+	b.caughtUp()
+	stop()
+	b.same()
 }

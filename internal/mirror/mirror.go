@@ -62,6 +62,7 @@ type Config struct {
 	maxRow int                         // bytes of the largest row that is mirrored: it passes through memory whole, several times over
 	idle   time.Duration               // how long the slot may lag behind an idle database
 	attach int64                       // bytes of a partition that is read while all tables wait
+	lock   time.Duration               // how long a table that somebody holds locked is waited for before others come first
 }
 
 func (c Config) withDefaults() Config {
@@ -85,6 +86,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.attach == 0 {
 		c.attach = attachBytes
+	}
+	if c.lock == 0 {
+		c.lock = 5 * time.Second
 	}
 	if c.idle <= 0 {
 		c.idle = 10 * time.Second

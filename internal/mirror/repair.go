@@ -84,7 +84,7 @@ func (m *mirror) repair(ctx context.Context, q Request) (over bool, err error) {
 	b, filled, err := m.readRepaired(ctx, conn, src, q.Rows)
 	switch {
 	case errors.Is(err, postgres.ErrNotVisible):
-		m.emit(Event{Kind: Waiting, Table: t.String(), Reason: "to repair rows: " + err.Error()})
+		m.emit(Event{Kind: Waiting, Table: t.String(), Reason: "rows that can't be repaired yet: " + err.Error()})
 		return false, nil
 	case tableFault(err):
 		return m.notRepaired(t, err.Error()), nil

@@ -40,6 +40,8 @@ type copying struct {
 
 	mu        sync.Mutex
 	rewritten []*table
+	locked    []*table // by somebody else: they come after the others
+	told      map[*table]time.Time
 }
 
 // rounds is how often a snapshot is tried anew because tables were rewritten
@@ -58,7 +60,7 @@ func (m *mirror) snapshot(ctx context.Context, exported string, todo []*table) e
 	if len(todo) == 0 {
 		return nil
 	}
-	c := &copying{m: m, snapshot: exported, limit: int(m.cfg.Budget) / (2 * m.cfg.Workers), began: time.Now()}
+	c := &copying{m: m, snapshot: exported, limit: int(m.cfg.Budget) / (2 * m.cfg.Workers), began: time.Now(), told: map[*table]time.Time{}}
 	if err := landing.WritePartnerEvents(ctx, m.cfg.Landing, "PostgreSQL"); err != nil {
 		return err
 	}
@@ -67,7 +69,7 @@ func (m *mirror) snapshot(ctx context.Context, exported string, todo []*table) e
 		if round > rounds {
 			return fmt.Errorf("table %s was rewritten %d times while it was read", left[0], rounds)
 		}
-		if err := c.copyTables(ctx, left); err != nil {
+		if err := c.copyAllOf(ctx, left); err != nil {
 			return err
 		}
 		left, c.snapshot = c.rewritten, ""
@@ -76,6 +78,28 @@ func (m *mirror) snapshot(ctx context.Context, exported string, todo []*table) e
 	m.emit(Event{Kind: SnapshotDone, Tables: len(todo), Rows: c.rows.Load(), Bytes: c.bytes.Load(), Took: time.Since(c.began)})
 	return nil
 }
+
+// lockTries bounds the wait for tables that somebody holds locked; a try waits
+// Config.lock in the server. The snapshot is held all the while.
+const lockTries = 60
+
+// copyAllOf copies tables, those that somebody holds locked after the others.
+func (c *copying) copyAllOf(ctx context.Context, tables []*table) error {
+	for try := 1; ; try++ {
+		if err := c.copyTables(ctx, tables); err != nil {
+			return err
+		}
+		if len(c.locked) == 0 {
+			return nil
+		}
+		if try == lockTries {
+			return fmt.Errorf("table %s: %w", c.locked[0], errLocked)
+		}
+		tables, c.locked = c.locked, nil
+	}
+}
+
+var errLocked = errors.New("somebody holds it locked for too long")
 
 func (c *copying) copyTables(ctx context.Context, tables []*table) error {
 	chunks, err := c.plan(ctx, tables)
@@ -100,11 +124,15 @@ func (m *mirror) inPhase(p phase) []*table {
 // plan cuts the tables into chunks and leaves out those that are published. A
 // table whose file was rewritten since it was cut is cut anew.
 func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
-	r, err := postgres.OpenSnapshot(ctx, c.m.cfg.Source, c.snapshot)
+	r, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close(context.WithoutCancel(ctx))
+	defer func() {
+		if r != nil {
+			_ = r.Close(context.WithoutCancel(ctx)) // it only read
+		}
+	}()
 	var out []chunk
 	for _, t := range todo {
 		if !t.enter() {
@@ -112,12 +140,24 @@ func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
 		}
 		chunks, err := t.plan(ctx, r)
 		t.leave()
+		if postgres.IsLockTimeout(err) {
+			c.later(ctx, t)
+			_ = r.Close(context.WithoutCancel(ctx)) // its transaction has failed
+			if r, err = c.open(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("table %s: %w", t, err)
 		}
 		out = append(out, chunks...)
 	}
 	return out, nil
+}
+
+func (c *copying) open(ctx context.Context) (*postgres.SnapshotReader, error) {
+	return postgres.OpenSnapshot(ctx, c.m.cfg.Source, c.snapshot, c.m.cfg.lock)
 }
 
 // plan is the chunks that are missing.
@@ -225,7 +265,7 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) (err error) {
 		}
 		if r == nil || c.snapshot == "" {
 			drop()
-			if r, err = postgres.OpenSnapshot(ctx, c.m.cfg.Source, c.snapshot); err != nil {
+			if r, err = c.open(ctx); err != nil {
 				<-c.m.joins.turns
 				return err
 			}
@@ -266,7 +306,7 @@ func (c *copying) turn(ctx context.Context, in *room) error {
 // copyOne copies a chunk, if its table is still in this join's hands; a table that
 // can't be copied leaves it. whole says that the reader is as good as before.
 func (c *copying) copyOne(ctx context.Context, r *postgres.SnapshotReader, k chunk, in *room) (whole bool, err error) {
-	if !k.t.enter() {
+	if c.waits(k.t) || !k.t.enter() {
 		return true, nil
 	}
 	defer k.t.leave()
@@ -290,6 +330,9 @@ func (c *copying) copyOne(ctx context.Context, r *postgres.SnapshotReader, k chu
 	case errors.Is(err, postgres.ErrRewritten):
 		c.again(k.t)
 		return false, nil
+	case postgres.IsLockTimeout(err):
+		c.later(ctx, k.t)
+		return false, nil
 	case definitionGone(err):
 		if err = k.t.redefined(ctx, err); errors.Is(err, errAgain) {
 			err = nil
@@ -311,6 +354,29 @@ func (c *copying) again(t *table) {
 	if !slices.Contains(c.rewritten, t) {
 		c.rewritten = append(c.rewritten, t)
 	}
+}
+
+// later notes that somebody holds a table locked, and says so once a minute.
+func (c *copying) later(ctx context.Context, t *table) {
+	c.mu.Lock()
+	tell := !slices.Contains(c.locked, t) && time.Since(c.told[t]) > time.Minute
+	if tell {
+		c.told[t] = time.Now()
+	}
+	if !slices.Contains(c.locked, t) {
+		c.locked = append(c.locked, t)
+	}
+	c.mu.Unlock()
+	if tell {
+		c.m.tellLocked(ctx, t)
+	}
+}
+
+// waits says that the rest of the table is copied in another round.
+func (c *copying) waits(t *table) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.locked, t)
 }
 
 // copyChunk publishes the rows of a chunk, in one file or, if they are too many
@@ -428,22 +494,13 @@ func (in *room) enter(k chunk, marked bool) (err error) {
 	return nil
 }
 
-// lockTries bounds the wait for a table that somebody holds locked; a try waits
-// some seconds in the server.
-const lockTries = 60
-
 func (c *copying) read(ctx context.Context, r *postgres.SnapshotReader, k chunk, dec *postgres.Decoder, b *batch.Batch, full func(*batch.Batch) error) error {
 	if c.snapshot == "" {
 		if err := k.sameFile(ctx, r); err != nil {
 			return err
 		}
 	}
-	for try := 1; ; try++ {
-		err := r.CopyChunk(ctx, k.part.src, dec, k.from, k.to, b, full)
-		if !postgres.IsLockTimeout(err) || try == lockTries {
-			return err
-		}
-	}
+	return r.CopyChunk(ctx, k.part.src, dec, k.from, k.to, b, full)
 }
 
 // sameFile locks the part against being rewritten, inside the reader's own

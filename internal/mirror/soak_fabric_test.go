@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/landing"
@@ -264,7 +265,7 @@ func difference(got, want row, columns *batch.Schema) string {
 // sourceRows reads a table as a snapshot does; one without a key is counted.
 func sourceRows(t testing.TB, source postgres.Endpoint, src postgres.Table) (byKey map[string]row, bag map[string]int) {
 	ctx := context.Background()
-	r, err := postgres.OpenSnapshot(ctx, source, "")
+	r, err := postgres.OpenSnapshot(ctx, source, "", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

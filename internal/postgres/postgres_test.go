@@ -137,7 +137,7 @@ func decoder(t testing.TB, tab *postgres.Table) *postgres.Decoder {
 // copyAll reads a whole table in a snapshot of its own.
 func copyAll(t testing.TB, e postgres.Endpoint, tab *postgres.Table) *batch.Batch {
 	t.Helper()
-	r, err := postgres.OpenSnapshot(context.Background(), e, "")
+	r, err := postgres.OpenSnapshot(context.Background(), e, "", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,8 @@ var ErrRewritten = errors.New("the table was truncated, rewritten or dropped aft
 var ErrRowTooLarge = errors.New("a row is larger than a row may be")
 
 // IsLockTimeout says whether a chunk wasn't read because somebody held or waited
-// for a lock on the table. Nothing was appended then; it can be tried again.
+// for a lock on the table. Nothing was appended then; it can be tried again, with a
+// snapshot of its own by another reader.
 func IsLockTimeout(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pgErr.Code == "55P03"
@@ -39,23 +40,23 @@ type SnapshotReader struct {
 	// MaxRow is how many bytes a row may have; see ErrRowTooLarge. 0: as many as
 	// PostgreSQL can send.
 	MaxRow int
-	// LockTimeout is how long CopyChunk waits for the lock on its table.
-	LockTimeout time.Duration
 
 	conn     *pgx.Conn
 	snapshot string
 }
 
 // OpenSnapshot connects and takes part in an exported snapshot, which has to be
-// alive at every call of CopyChunk. The snapshot "" is a new one of its own.
-func OpenSnapshot(ctx context.Context, e Endpoint, snapshot string) (*SnapshotReader, error) {
+// alive at every call of CopyChunk. The snapshot "" is a new one of its own. Whatever
+// is asked of the reader waits as long as lock for a table that somebody holds locked;
+// see IsLockTimeout.
+func OpenSnapshot(ctx context.Context, e Endpoint, snapshot string, lock time.Duration) (*SnapshotReader, error) {
 	// One worker is one server process: parallel plans would take more of them,
 	// and would read a range of blocks by a scan of the whole table.
-	conn, err := e.Connect(ctx, Setting{"max_parallel_workers_per_gather", "0"}, Setting{"jit", "off"})
+	conn, err := e.Connect(ctx, Setting{"max_parallel_workers_per_gather", "0"}, Setting{"jit", "off"}, Setting{"lock_timeout", fmt.Sprint(lock.Milliseconds())})
 	if err != nil {
 		return nil, err
 	}
-	r := &SnapshotReader{BatchBytes: 32 << 20, LockTimeout: 5 * time.Second, conn: conn, snapshot: snapshot}
+	r := &SnapshotReader{BatchBytes: 32 << 20, conn: conn, snapshot: snapshot}
 	if snapshot == "" {
 		_, err = conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1")
 	} else if err = r.begin(ctx); err == nil {
@@ -153,8 +154,7 @@ func (r *SnapshotReader) checkFile(ctx context.Context, t *Table) error {
 	if r.snapshot == "" {
 		return nil // the transaction's first look is now; nothing can lie between
 	}
-	lock := fmt.Sprintf("SET LOCAL lock_timeout = %d; LOCK TABLE ONLY %s IN ACCESS SHARE MODE", r.LockTimeout.Milliseconds(), t.SQLName())
-	if _, err := r.conn.Exec(ctx, lock); err != nil {
+	if _, err := r.conn.Exec(ctx, "LOCK TABLE ONLY "+t.SQLName()+" IN ACCESS SHARE MODE"); err != nil {
 		return lockError(err)
 	}
 	var same bool

@@ -32,7 +32,7 @@ func exported(t testing.TB, e postgres.Endpoint, name string) (postgres.SlotCrea
 
 func openSnapshot(t testing.TB, e postgres.Endpoint, snapshot string) *postgres.SnapshotReader {
 	t.Helper()
-	r, err := postgres.OpenSnapshot(context.Background(), e, snapshot)
+	r, err := postgres.OpenSnapshot(context.Background(), e, snapshot, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,9 @@ func TestLocks(t *testing.T) {
 	tab := table(t, e, "a")
 	slot, _ := exported(t, e, "locks")
 	r := openSnapshot(t, e, slot.Snapshot)
-	r.LockTimeout = 100 * time.Millisecond
+	if _, err := r.Conn().Exec(t.Context(), "SET lock_timeout = '100ms'"); err != nil {
+		t.Fatal(err)
+	}
 	b := batch.New(tab.MirrorSchema(), false)
 	read := func() error {
 		return r.CopyChunk(t.Context(), tab, decoder(t, tab), 0, math.MaxUint32, b, noFull)
@@ -188,7 +190,7 @@ func TestRowSecurityIsAnError(t *testing.T) {
 
 func TestSnapshotThatIsGone(t *testing.T) {
 	e := database(t, "")
-	if _, err := postgres.OpenSnapshot(t.Context(), e, "00000003-00000FFF-1"); err == nil {
+	if _, err := postgres.OpenSnapshot(t.Context(), e, "00000003-00000FFF-1", time.Minute); err == nil {
 		t.Error("a snapshot that isn't there was opened")
 	}
 }

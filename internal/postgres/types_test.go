@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -501,7 +502,7 @@ func TestValuesThatDoNotFit(t *testing.T) {
 	run(t, e, "CREATE TABLE n (id int PRIMARY KEY, v numeric(5,2)); INSERT INTO n VALUES (1, 'NaN')", "CREATE TABLE d (id date PRIMARY KEY); INSERT INTO d VALUES ('infinity')")
 	for _, name := range []string{"n", "d"} {
 		tab := table(t, e, name)
-		r, err := postgres.OpenSnapshot(t.Context(), e, "")
+		r, err := postgres.OpenSnapshot(t.Context(), e, "", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -521,7 +522,7 @@ func TestChangesAreCounted(t *testing.T) {
 	run(t, e, "CREATE TABLE d (id int PRIMARY KEY, v date, w timestamp); INSERT INTO d VALUES (1, 'infinity', '2024-01-01'), (2, '0044-01-01 BC', '-infinity'), (3, now(), now())")
 	tab := table(t, e, "d")
 	d := decoder(t, tab)
-	r, err := postgres.OpenSnapshot(t.Context(), e, "")
+	r, err := postgres.OpenSnapshot(t.Context(), e, "", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

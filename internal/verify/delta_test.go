@@ -39,7 +39,7 @@ func newLake(t *testing.T, e postgres.Endpoint) *lake {
 func (l *lake) read(schema, name string, adjust func(*postgres.Table)) *batch.Batch {
 	l.t.Helper()
 	ctx := l.t.Context()
-	r, err := postgres.OpenSnapshot(ctx, l.e, "")
+	r, err := postgres.OpenSnapshot(ctx, l.e, "", time.Minute)
 	if err != nil {
 		l.t.Fatal(err)
 	}
