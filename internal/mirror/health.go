@@ -67,11 +67,12 @@ func (m *mirror) tellLocked(ctx context.Context, t *table) {
 	for _, p := range t.parts {
 		parts = append(parts, p.src.OID)
 	}
-	_ = m.ask(ctx, func(conn *pgx.Conn) error { // not being able to look leaves the wait as it is
-		return conn.QueryRow(ctx, `SELECT pg_catalog.format('pid %s (user %s, application "%s", %s)', a.pid, a.usename, a.application_name, a.state)
-			FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
-			WHERE l.relation = ANY ($1::oid[]) AND l.granted AND l.mode = 'AccessExclusiveLock' LIMIT 1`, parts).Scan(&who)
-	})
+	if conn, err := m.cfg.Source.Connect(ctx); err == nil { // not being able to look leaves the wait as it is
+		_ = conn.QueryRow(ctx, `SELECT pg_catalog.format('pid %s (user %s, application "%s", %s)', a.pid, a.usename, a.application_name, a.state)
+			FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) JOIN pg_catalog.pg_database d ON d.oid = l.database
+			WHERE d.datname = pg_catalog.current_database() AND l.relation = ANY ($1::oid[]) AND l.granted AND l.mode = 'AccessExclusiveLock' LIMIT 1`, parts).Scan(&who)
+		_ = conn.Close(context.WithoutCancel(ctx))
+	}
 	m.emit(Event{Kind: Waiting, Table: t.String(), Reason: fmt.Sprintf("table %s, which %s holds locked; the others go on", t, who)})
 }
 

@@ -120,6 +120,18 @@ func (j *join) in(p phase) []*table {
 	return out
 }
 
+// waits says that tables of the join beside those wait for their turn.
+func (j *join) waits(beside []*table) bool {
+	for _, p := range []phase{phaseRebuilding, phaseJoining, phaseSnapshot} {
+		for _, t := range j.in(p) {
+			if !slices.Contains(beside, t) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // joinTries bounds how often joining is tried while the others go on. For as long
 // the slot has to keep what the tables will need, so that then they are parked: the
 // source's disk comes before them.
@@ -167,7 +179,7 @@ func (j *join) park(ctx context.Context, why error) error {
 func (j *join) run(ctx context.Context, snapshot string) error {
 	j.copying.Store(snapshot != "")
 	if snapshot != "" {
-		if err := j.m.snapshot(ctx, snapshot, j.in(phaseSnapshot)); err != nil {
+		if err := j.snapshot(ctx, snapshot, j.in(phaseSnapshot)); err != nil {
 			return err
 		}
 		j.copying.Store(false)
@@ -188,7 +200,7 @@ func (j *join) run(ctx context.Context, snapshot string) error {
 		return err
 	}
 	j.copying.Store(true)
-	return j.m.snapshot(ctx, "", interrupted) // begun under a snapshot that is gone
+	return j.snapshot(ctx, "", interrupted) // begun under a snapshot that is gone
 }
 
 // enter says that somebody works on the table for its join until leave, unless it
@@ -374,7 +386,7 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 		t.position = t.snapshot().Position
 	}
 	j.copying.Store(true)
-	return m.snapshot(ctx, created.Snapshot, tables)
+	return j.snapshot(ctx, created.Snapshot, tables)
 }
 
 // lookAgain reads the definitions of tables as they are now that their snapshot is

@@ -277,6 +277,31 @@ func TestJoinKeylessFails(t *testing.T) {
 	}
 }
 
+// hold does something in a transaction, which commit does more in and ends.
+func (b *bench) hold(sql string) (commit func(sql ...string)) {
+	b.t.Helper()
+	conn, err := pgx.Connect(context.Background(), b.url())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	do := func(sql string) {
+		b.t.Helper()
+		if _, err := conn.Exec(context.Background(), sql); err != nil {
+			b.t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	do("BEGIN")
+	do(sql)
+	return func(sql ...string) {
+		b.t.Helper()
+		defer conn.Close(context.Background())
+		for _, q := range sql {
+			do(q)
+		}
+		do("COMMIT")
+	}
+}
+
 // A table that somebody holds locked, for a long migration, holds up nobody else, and
 // no copy is begun anew because of it: neither when the lock comes in the middle of
 // the copy, nor when it is there as the copy goes on after the mirror's end.
@@ -299,16 +324,8 @@ func TestLockedTable(t *testing.T) {
 		t.Helper()
 		eventually(t, "it is told who holds "+table, func() bool { _, ok := named.LoadAndDelete("public." + table); return ok })
 	}
-	lock := func(table string) (unlock func()) {
-		t.Helper()
-		conn, err := pgx.Connect(t.Context(), b.url())
-		if err == nil {
-			_, err = conn.Exec(t.Context(), "BEGIN; LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE")
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return func() { _ = conn.Close(context.Background()) }
+	lock := func(table string) (unlock func(...string)) {
+		return b.hold("LOCK TABLE " + table + " IN ACCESS EXCLUSIVE MODE")
 	}
 	stop := b.start(cfg)
 	<-g.held
@@ -378,4 +395,123 @@ func TestDroppedTogether(t *testing.T) {
 	b.caughtUp()
 	stop()
 	b.same()
+}
+
+// A partition that is rewritten while somebody holds it locked doesn't have the rows
+// of another one, which are published without a marker, published so again.
+func TestLockedAndRewritten(t *testing.T) {
+	b := newBench(t, `CREATE TABLE parted (id int, at int, v text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)`,
+		`CREATE TABLE parted_0 PARTITION OF parted FOR VALUES FROM (0) TO (100)`, `CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (100) TO (200)`,
+		`INSERT INTO parted SELECT i, 0, 'v' FROM generate_series(1, 100) i`, `INSERT INTO parted SELECT i, 100, repeat('v', 500) FROM generate_series(1, 3000) i`)
+	b.exec(`ALTER PUBLICATION p SET TABLE parted`)
+	g := newGate(b.landing, "parted", 2) // a file and the metadata
+	cfg := b.config(g)
+	cfg.chunk, cfg.Workers, cfg.lock = 50, 1, 100*time.Millisecond
+	waiting := make(chan bool, 100)
+	cfg.Events = func(e Event) {
+		switch e.Kind {
+		case Retrying, Rebuilding, Parked:
+			t.Errorf("%s %s: %s", e.Kind, e.Table, e.Reason)
+		case Waiting:
+			waiting <- true
+		}
+	}
+	stop := b.start(cfg)
+	<-g.held
+	commit := b.hold(`LOCK TABLE parted_1 IN ACCESS EXCLUSIVE MODE`)
+	close(g.open)
+	<-waiting
+	commit(`CLUSTER parted_1 USING parted_1_pkey`)
+	b.caughtUp()
+	stop()
+	b.equal(newTaker(t, b.landing, 1), "parted")
+}
+
+// A chunk of which a part is published when somebody takes the index of its TOASTed
+// values is not published from its beginning again, unless as upserts.
+func TestLockedInTheMiddle(t *testing.T) {
+	b := newBench(t, `CREATE TABLE big (id int PRIMARY KEY, v text); ALTER TABLE big ALTER v SET STORAGE EXTERNAL`,
+		`INSERT INTO big SELECT i, repeat(md5(i::text), 1000) FROM generate_series(1, 900) i`)
+	g := newGate(b.landing, "big", 2)
+	cfg := b.config(g)
+	cfg.Workers, cfg.Budget, cfg.lock = 1, 8<<20, 100*time.Millisecond
+	waiting := make(chan bool, 100)
+	cfg.Events = func(e Event) {
+		switch e.Kind {
+		case Retrying, Rebuilding, Parked:
+			t.Errorf("%s %s: %s", e.Kind, e.Table, e.Reason)
+		case Waiting:
+			waiting <- true
+		}
+	}
+	stop := b.start(cfg)
+	<-g.held
+	commit := b.hold(`DO $$ BEGIN EXECUTE 'REINDEX INDEX ' || (SELECT x.indexrelid::regclass FROM pg_index x JOIN pg_class c ON c.reltoastrelid = x.indrelid WHERE c.relname = 'big'); END $$`)
+	close(g.open)
+	<-waiting
+	commit()
+	b.caughtUp()
+	stop()
+	b.equal(newTaker(t, b.landing, 1), "big")
+}
+
+// A table that stays locked is parked in the end, and the others of its join aren't.
+func TestLockedForever(t *testing.T) {
+	b := newBench(t, tables...)
+	stop := b.start(b.config(b.landing))
+	b.caughtUp()
+	b.exec(`CREATE TABLE afirst (id int PRIMARY KEY)`, blocks, `ALTER PUBLICATION p ADD TABLE afirst, heap`)
+	b.reaches("heap", phaseReplicating, 1)
+	stop()
+	for _, table := range []string{"heap", "plain"} {
+		if err := Ask(t.Context(), b.landing, Request{Kind: Resync, Schema: "public", Table: table}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := newGate(b.landing, "heap", 0)
+	cfg := b.config(g)
+	cfg.chunk, cfg.Workers, cfg.lock, cfg.lockPatience = 20, 1, 50*time.Millisecond, 200*time.Millisecond
+	stop = b.start(cfg)
+	<-g.held
+	commit := b.hold(`LOCK TABLE heap IN ACCESS EXCLUSIVE MODE`)
+	close(g.open)
+	b.reaches("heap", phaseParked, 2)
+	b.reaches("plain", phaseReplicating, 2)
+	commit()
+	if err := Ask(t.Context(), b.landing, Request{Kind: Resync, Schema: "public", Table: "heap"}); err != nil {
+		t.Fatal(err)
+	}
+	b.reaches("heap", phaseReplicating, 3)
+	b.caughtUp()
+	stop()
+	b.same()
+	b.compare([][3]string{{"heap", "id, n, fill", "id"}})
+}
+
+// A table that is locked while its join has more to do leaves it, and another join
+// waits for the lock.
+func TestLockedBeforeOthers(t *testing.T) {
+	b := newBench(t, append(tables, `CREATE TABLE zlast (id int PRIMARY KEY, v text)`, `INSERT INTO zlast SELECT i, 'v' FROM generate_series(1, 100) i`)...)
+	interrupted := newGate(b.landing, "zlast", 0)
+	cfg := b.config(interrupted)
+	cfg.Workers = 1
+	stop := b.start(cfg)
+	<-interrupted.held
+	stop()
+	b.exec(`CREATE TABLE new1 (id int PRIMARY KEY)`, `CREATE TABLE new2 (id int PRIMARY KEY, v text)`, `INSERT INTO new2 SELECT i, 'v' FROM generate_series(1, 100) i`, `ALTER PUBLICATION p ADD TABLE new1, new2`)
+	g := newGate(b.landing, "new1", 0)
+	cfg.Landing, cfg.lock = g, 100*time.Millisecond
+	stop = b.start(cfg)
+	<-g.held
+	commit := b.hold(`LOCK TABLE new2 IN ACCESS EXCLUSIVE MODE`)
+	close(g.open)
+	b.reaches("zlast", phaseReplicating, 1)
+	if s := b.tableState("new2").value; s.Phase != phaseSnapshot {
+		t.Errorf("the locked table is %s", s.Phase)
+	}
+	commit()
+	b.caughtUp()
+	stop()
+	b.same()
+	b.compare([][3]string{{"zlast", "id, v", "id"}, {"new2", "id, v", "id"}})
 }

@@ -63,6 +63,8 @@ type Config struct {
 	idle   time.Duration               // how long the slot may lag behind an idle database
 	attach int64                       // bytes of a partition that is read while all tables wait
 	lock   time.Duration               // how long a table that somebody holds locked is waited for before others come first
+
+	lockPatience time.Duration // and before it is parked, when they don't
 }
 
 func (c Config) withDefaults() Config {
@@ -89,6 +91,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.lock == 0 {
 		c.lock = 5 * time.Second
+	}
+	if c.lockPatience == 0 {
+		c.lockPatience = lockPatience
 	}
 	if c.idle <= 0 {
 		c.idle = 10 * time.Second

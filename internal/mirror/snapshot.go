@@ -30,13 +30,14 @@ type chunk struct {
 // copying is a snapshot under way.
 type copying struct {
 	m        *mirror
+	join     *join
 	snapshot string // exported with the slot; "" when it is lost, and workers take their own
 	limit    int    // bytes of a batch
 	began    time.Time
 	rows     atomic.Int64
 	bytes    atomic.Int64
-	chunks   atomic.Int64 // that were to be read
-	done     atomic.Int64 // and were
+	chunks   atomic.Int64 // that were to be read, and
+	done     atomic.Int64 // those that were
 
 	mu        sync.Mutex
 	rewritten []*table
@@ -56,11 +57,12 @@ const rounds = 5
 // are upserts; the stream, which begins at the slot's consistent point, brings
 // whatever was read too late or not at all. A table that was rewritten (VACUUM
 // FULL, CLUSTER) has its rows in other blocks and is cut and read anew.
-func (m *mirror) snapshot(ctx context.Context, exported string, todo []*table) error {
+func (j *join) snapshot(ctx context.Context, exported string, todo []*table) error {
 	if len(todo) == 0 {
 		return nil
 	}
-	c := &copying{m: m, snapshot: exported, limit: int(m.cfg.Budget) / (2 * m.cfg.Workers), began: time.Now(), told: map[*table]time.Time{}}
+	m := j.m
+	c := &copying{m: m, join: j, snapshot: exported, limit: int(m.cfg.Budget) / (2 * m.cfg.Workers), began: time.Now(), told: map[*table]time.Time{}}
 	if err := landing.WritePartnerEvents(ctx, m.cfg.Landing, "PostgreSQL"); err != nil {
 		return err
 	}
@@ -79,34 +81,49 @@ func (m *mirror) snapshot(ctx context.Context, exported string, todo []*table) e
 	return nil
 }
 
-// lockTries bounds the wait for tables that somebody holds locked; a try waits
-// Config.lock in the server. The snapshot is held all the while.
-const lockTries = 60
+// lockPatience is how long tables are waited for that somebody holds locked, while
+// nothing of them can be read. The snapshot is held all the while, and the slot.
+const lockPatience = 30 * time.Minute
 
-// copyAllOf copies tables, those that somebody holds locked after the others.
+// copyAllOf copies tables, those that somebody holds locked after the others. When
+// others in turn wait for this to end, the locked ones leave the join: another one
+// waits for them.
 func (c *copying) copyAllOf(ctx context.Context, tables []*table) error {
-	for try := 1; ; try++ {
+	for since := time.Now(); ; {
+		done := c.done.Load()
 		if err := c.copyTables(ctx, tables); err != nil {
 			return err
 		}
-		if len(c.locked) == 0 {
-			return nil
-		}
-		if try == lockTries {
-			return fmt.Errorf("table %s: %w", c.locked[0], errLocked)
-		}
 		tables, c.locked = c.locked, nil
+		if c.done.Load() > done {
+			since = time.Now()
+		}
+		late := time.Since(since) > c.m.cfg.lockPatience
+		if len(tables) == 0 || !late && len(c.rewritten) == 0 && !c.join.waits(tables) {
+			if len(tables) == 0 {
+				return nil
+			}
+			continue
+		}
+		for _, t := range tables {
+			if late {
+				if err := t.park(ctx, fmt.Sprintf("somebody holds it locked, and for %s none of it could be read", c.m.cfg.lockPatience)); err != nil {
+					return err
+				}
+			}
+			t.stop()
+		}
+		signal(c.m.joins.over)
+		return nil
 	}
 }
-
-var errLocked = errors.New("somebody holds it locked for too long")
 
 func (c *copying) copyTables(ctx context.Context, tables []*table) error {
 	chunks, err := c.plan(ctx, tables)
 	if err != nil {
 		return err
 	}
-	c.chunks.Add(int64(len(chunks)))
+	c.chunks.Store(c.done.Load() + int64(len(chunks)))
 	return c.copyAll(ctx, chunks)
 }
 
@@ -124,7 +141,8 @@ func (m *mirror) inPhase(p phase) []*table {
 // plan cuts the tables into chunks and leaves out those that are published. A
 // table whose file was rewritten since it was cut is cut anew.
 func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
-	r, err := c.open(ctx)
+	lock := c.m.cfg.lock
+	r, err := c.open(ctx, lock)
 	if err != nil {
 		return nil, err
 	}
@@ -138,34 +156,39 @@ func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
 		if !t.enter() {
 			continue
 		}
-		chunks, err := t.plan(ctx, r)
-		t.leave()
-		if postgres.IsLockTimeout(err) {
+		chunks, err := t.plan(ctx, r, c.snapshot != "")
+		switch {
+		case err == nil:
+			out = append(out, chunks...)
+		case errors.Is(err, postgres.ErrRewritten):
+			err = c.rewrite(ctx, t)
+		case postgres.IsLockTimeout(err):
 			c.later(ctx, t)
 			_ = r.Close(context.WithoutCancel(ctx)) // its transaction has failed
-			if r, err = c.open(ctx); err != nil {
-				return nil, err
-			}
-			continue
+			lock = c.m.cfg.lock / 50                // if the next ones are locked, too, that was long enough
+			r, err = c.open(ctx, lock)
+		default:
+			err = fmt.Errorf("table %s: %w", t, err)
 		}
+		t.leave()
 		if err != nil {
-			return nil, fmt.Errorf("table %s: %w", t, err)
+			return nil, err
 		}
-		out = append(out, chunks...)
 	}
 	return out, nil
 }
 
-func (c *copying) open(ctx context.Context) (*postgres.SnapshotReader, error) {
-	return postgres.OpenSnapshot(ctx, c.m.cfg.Source, c.snapshot, c.m.cfg.lock)
+func (c *copying) open(ctx context.Context, lock time.Duration) (*postgres.SnapshotReader, error) {
+	return postgres.OpenSnapshot(ctx, c.m.cfg.Source, c.snapshot, lock)
 }
 
-// plan is the chunks that are missing.
-func (t *table) plan(ctx context.Context, r *postgres.SnapshotReader) ([]chunk, error) {
+// plan is the chunks that are missing. exported says that their rows will be without
+// a marker.
+func (t *table) plan(ctx context.Context, r *postgres.SnapshotReader, exported bool) ([]chunk, error) {
 	if t.phase() != phaseSnapshot {
 		return nil, nil
 	}
-	if err := t.cut(ctx, r); err != nil {
+	if err := t.cut(ctx, r, exported); err != nil {
 		return nil, err
 	}
 	return t.missing(), t.copied(ctx)
@@ -173,8 +196,9 @@ func (t *table) plan(ctx context.Context, r *postgres.SnapshotReader) ([]chunk, 
 
 // cut plans the table's chunks for the files that its rows are in now, unless
 // that was done before. The files' numbers are durable with the plan: each chunk
-// makes sure that the rows are still in its file.
-func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader) error {
+// makes sure that the rows are still in its file. Without markers nothing is cut a
+// second time: what other parts have published would be there twice.
+func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader, exported bool) error {
 	next := chunkState{Blocks: t.m.cfg.chunk}
 	for _, p := range t.parts {
 		node, err := filenode(ctx, r, p.src.OID)
@@ -193,6 +217,9 @@ func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader) error {
 	same := func(a, b partState) bool { return a.OID == b.OID && a.Filenode == b.Filenode }
 	if s.Chunks.Count > 0 && slices.EqualFunc(s.Chunks.Parts, next.Parts, same) {
 		return nil
+	}
+	if s.Chunks.Count > 0 && exported {
+		return postgres.ErrRewritten
 	}
 	return t.change(ctx, func(s *tableState) {
 		s.Chunks = next
@@ -265,7 +292,7 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) (err error) {
 		}
 		if r == nil || c.snapshot == "" {
 			drop()
-			if r, err = c.open(ctx); err != nil {
+			if r, err = c.open(ctx, c.m.cfg.lock); err != nil {
 				<-c.m.joins.turns
 				return err
 			}
@@ -275,7 +302,6 @@ func (c *copying) work(ctx context.Context, queue <-chan chunk) (err error) {
 		if err != nil {
 			return err
 		}
-		c.done.Add(1)
 		if !whole {
 			drop() // an error ends the connection's usefulness
 		}
@@ -322,14 +348,12 @@ func (c *copying) copyOne(ctx context.Context, r *postgres.SnapshotReader, k chu
 	err = c.copyChunk(ctx, reading, r, k, in)
 	switch {
 	case err == nil:
+		c.done.Add(1)
 		return true, nil
 	case k.t.stopped() && reading.Err() != nil && ctx.Err() == nil:
 		return false, nil // it was taken out meanwhile
-	case errors.Is(err, postgres.ErrRewritten) && k.t.keyless():
-		err = k.t.rebuild(ctx, "it was rewritten while it was copied, and without a key that can't be mended")
 	case errors.Is(err, postgres.ErrRewritten):
-		c.again(k.t)
-		return false, nil
+		return false, c.rewrite(ctx, k.t)
 	case postgres.IsLockTimeout(err):
 		c.later(ctx, k.t)
 		return false, nil
@@ -347,13 +371,22 @@ func (c *copying) copyOne(ctx context.Context, r *postgres.SnapshotReader, k chu
 	return false, err
 }
 
-// again notes that a table was rewritten.
-func (c *copying) again(t *table) {
+// rewrite has a table copied anew that was rewritten under its copy.
+func (c *copying) rewrite(ctx context.Context, t *table) error {
+	if t.keyless() {
+		if err := t.rebuild(ctx, "it was rewritten while it was copied, and without a key that can't be mended"); err != nil {
+			return err
+		}
+		t.stop()
+		signal(c.m.joins.over)
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !slices.Contains(c.rewritten, t) {
 		c.rewritten = append(c.rewritten, t)
 	}
+	return nil
 }
 
 // later notes that somebody holds a table locked, and says so once a minute.
@@ -407,6 +440,9 @@ func (c *copying) copyChunk(ctx, reading context.Context, r *postgres.SnapshotRe
 		b.Truncate(0)
 		return err
 	})
+	if rows > 0 && c.snapshot != "" && postgres.IsLockTimeout(err) { // on the index of its TOASTed values, as in the middle of a REINDEX
+		return fmt.Errorf("%w: a part of it is published that would be read again: %w", postgres.ErrRewritten, err)
+	}
 	if err != nil {
 		return err
 	}

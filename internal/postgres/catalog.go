@@ -22,20 +22,24 @@ func Tables(ctx context.Context, q Querier, schemas ...string) ([]Table, error) 
 }
 
 // PublishedTables lists the tables of some publications together, ordered by
-// schema and name. It is an error when one of the publications doesn't exist.
+// schema and name. It is an error when one of the publications doesn't exist. It waits
+// for nobody's lock.
 // Partitions are tables of their own, unless WithLeaves is asked for.
 func PublishedTables(ctx context.Context, q Querier, publications []string, how ...Listing) ([]Table, error) {
 	if err := publicationsExist(ctx, q, publications); err != nil {
 		return nil, err
 	}
-	tables, err := loadTables(ctx, q, `EXISTS (SELECT FROM pg_catalog.pg_publication_tables p
-		WHERE p.pubname = ANY ($1) AND p.schemaname = n.nspname AND p.tablename = c.relname)`, publications,
-		func(tables []Table) error { return applyPublication(ctx, q, publications, tables) })
+	version, err := serverVersion(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := loadTables(ctx, q, `c.oid IN (SELECT relid FROM (`+publicationTables(version)+`) published)`, publications,
+		func(tables []Table) error { return applyPublication(ctx, q, version, publications, tables) })
 	if err != nil {
 		return nil, err
 	}
 	if slices.Contains(how, WithLeaves) {
-		roots, err := publishedRoots(ctx, q, publications)
+		roots, err := publishedRoots(ctx, q, version, publications)
 		if err != nil {
 			return nil, err
 		}

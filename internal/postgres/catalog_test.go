@@ -2,10 +2,12 @@ package postgres_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/postgres"
@@ -157,6 +159,97 @@ func TestPublishedTables(t *testing.T) {
 	}
 	if _, err := postgres.PublishedTables(t.Context(), connect(t, e), []string{"one", "three"}); err == nil || !strings.Contains(err.Error(), `"three"`) {
 		t.Errorf("a missing publication: got %v", err)
+	}
+}
+
+// What publications have is what the server's own view says, without its locks and in
+// one snapshot.
+func TestPublicationTables(t *testing.T) {
+	e := database(t, "")
+	run(t, e, `CREATE SCHEMA "S x"; CREATE SCHEMA other;
+		CREATE TABLE a (id int PRIMARY KEY, v text, g int GENERATED ALWAYS AS (1) STORED); CREATE TABLE "S x"."B b" (id int PRIMARY KEY, v text); CREATE UNLOGGED TABLE u (id int); CREATE VIEW w AS SELECT 1;
+		CREATE TABLE p (id int, v int, PRIMARY KEY (id, v)) PARTITION BY RANGE (id);
+		CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE TABLE "S x".p2 PARTITION OF p FOR VALUES FROM (10) TO (20) PARTITION BY LIST (v);
+		CREATE TABLE other.p2d PARTITION OF "S x".p2 DEFAULT; CREATE TABLE other.alone (id int) PARTITION BY RANGE (id)`)
+	publications := []string{"every", "everyroot"}
+	run(t, e, "CREATE PUBLICATION every FOR ALL TABLES; CREATE PUBLICATION everyroot FOR ALL TABLES WITH (publish_via_partition_root = true)")
+	kinds := []string{`TABLE a, "S x"."B b"`, "TABLE p", "TABLE p1", `TABLE "S x".p2`, "TABLE other.p2d", "TABLE p, p1", `TABLE p, other.p2d, "S x".p2`, "TABLE other.alone, a"}
+	conn := connect(t, e)
+	var version int
+	if err := conn.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	said := "'', ''"
+	if version >= 150000 {
+		said = "array(SELECT a FROM unnest(attnames) a WHERE a <> 'g' ORDER BY 1)::text, (rowfilter IS NOT NULL)::text"
+		kinds = append(kinds, "TABLE a (id, v)", "TABLE a WHERE (id > 1)", `TABLES IN SCHEMA "S x"`, "TABLES IN SCHEMA other", `TABLES IN SCHEMA public`, `TABLES IN SCHEMA other, "S x"`, `TABLE a, TABLES IN SCHEMA "S x"`, "TABLE p, TABLES IN SCHEMA other", "TABLE p1, TABLES IN SCHEMA public", "TABLE p1 (id, v)")
+	}
+	for i, kind := range kinds {
+		for _, root := range []string{"false", "true"} {
+			name := fmt.Sprintf("p%d%s", i, root)
+			run(t, e, fmt.Sprintf("CREATE PUBLICATION %s FOR %s WITH (publish_via_partition_root = %s)", name, kind, root))
+			publications = append(publications, name)
+		}
+	}
+	for _, name := range publications {
+		rows, err := conn.Query(t.Context(), "SELECT concat_ws(' ', schemaname || '.' || tablename, "+said+") FROM pg_publication_tables WHERE pubname = $1", name)
+		var want []string
+		if err == nil {
+			want, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		published, err := postgres.PublishedTables(t.Context(), conn, []string{name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range published {
+			line := p.String() + "  "
+			if version >= 150000 {
+				var columns []string
+				for _, c := range p.Columns {
+					if !c.Generated && !c.Unpublished {
+						columns = append(columns, c.Name)
+					}
+				}
+				slices.Sort(columns)
+				line = fmt.Sprintf("%s {%s} %t", &p, strings.Join(columns, ","), strings.Contains(p.Obstacle, "row filter"))
+			}
+			got = append(got, line)
+		}
+		slices.Sort(want)
+		want = slices.Compact(want) // 14 names a partition twice that is named beside its root
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: the view (-), we (+):\n%s", name, diff)
+		}
+	}
+
+	other := connect(t, e)
+	if _, err := other.Exec(t.Context(), `BEGIN; LOCK TABLE a, p IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "SET lock_timeout = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := postgres.PublishedTables(t.Context(), conn, publications, postgres.WithLeaves); err != nil {
+		t.Errorf("with locked tables: %v", err)
+	}
+	if _, err := postgres.Refused(t.Context(), conn, publications); err != nil {
+		t.Errorf("with locked tables: %v", err)
+	}
+	if _, err := other.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := conn.Exec(t.Context(), "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	run(t, e, "DROP TABLE a; CREATE TABLE a (id int PRIMARY KEY); ALTER PUBLICATION p0false ADD TABLE a")
+	if published, err := postgres.PublishedTables(t.Context(), conn, []string{"p0false"}); err != nil || len(published) != 2 {
+		t.Errorf("in a snapshot from before a table was made anew: got %d tables, %v, want 2", len(published), err)
 	}
 }
 

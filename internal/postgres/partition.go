@@ -38,20 +38,12 @@ func GroupLeaves(ctx context.Context, q Querier, tables []Table) ([]Table, error
 
 // publishedRoots are the partitioned tables that publications name, themselves
 // or with their schema or all tables, and that are in no other such one.
-func publishedRoots(ctx context.Context, q Querier, publications []string) ([]uint32, error) {
-	var version int
-	rows, err := q.Query(ctx, "SELECT pg_catalog.current_setting('server_version_num')::int")
-	if err == nil {
-		version, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the server's version: %w", err)
-	}
+func publishedRoots(ctx context.Context, q Querier, version int, publications []string) ([]uint32, error) {
 	schemas := ""
 	if version >= 150000 {
 		schemas = `OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)`
 	}
-	rows, err = q.Query(ctx, `WITH named AS (
+	rows, err := q.Query(ctx, `WITH named AS (
 			SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind = 'p' AND EXISTS (
 				SELECT FROM pg_catalog.pg_publication p WHERE p.pubname = ANY ($1) AND (p.puballtables
 					OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid) `+schemas+`)))

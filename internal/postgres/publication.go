@@ -25,42 +25,84 @@ func publicationsExist(ctx context.Context, q Querier, publications []string) er
 	return nil
 }
 
+// publicationTables is a query for the tables of the publications $1, as the view
+// pg_publication_tables has them, with columns pub, relid, attrs (the listed columns,
+// or NULL) and filtered. Unlike the view, which opens each table from PostgreSQL 16 on,
+// it waits for nobody's lock; and it reads nothing but what its snapshot shows, where
+// the view leaves out a table that was dropped and made again since.
+func publicationTables(version int) string {
+	attrs, filtered, schemas := "NULL::int2[]", "false", ""
+	if version >= 150000 {
+		attrs = "CASE WHEN NOT n.whole THEN r.prattrs::int2[] END"
+		filtered = "NOT n.whole AND r.prqual IS NOT NULL"
+		schemas = `UNION ALL SELECT s.pnpubid, c.oid, true FROM pg_catalog.pg_publication_namespace s JOIN tables c ON c.relnamespace = s.pnnspid`
+	}
+	return `WITH tables AS (SELECT c.oid, c.relkind, c.relnamespace, c.relispartition FROM pg_catalog.pg_class c
+		WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384),
+	every AS (SELECT r.prpubid AS pub, c.oid AS relid, false AS whole FROM pg_catalog.pg_publication_rel r JOIN tables c ON c.oid = r.prrelid ` + schemas + `),
+	named AS (SELECT pub, relid, pg_catalog.bool_or(whole) AS whole FROM every GROUP BY 1, 2)
+	SELECT p.oid AS pub, c.oid AS relid, ` + attrs + ` AS attrs, ` + filtered + ` AS filtered
+	FROM pg_catalog.pg_publication p CROSS JOIN tables c
+	LEFT JOIN named n ON n.pub = p.oid AND n.relid = c.oid
+	LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
+	WHERE p.pubname = ANY ($1) AND CASE
+		WHEN p.puballtables AND p.pubviaroot THEN NOT c.relispartition
+		WHEN p.puballtables THEN c.relkind = 'r'
+		WHEN p.pubviaroot THEN n.relid IS NOT NULL AND NOT EXISTS (
+			SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a JOIN named o ON o.relid = a.relid AND o.pub = p.oid WHERE a.relid <> c.oid)
+		ELSE c.relkind = 'r' AND (n.relid IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a JOIN named o ON o.relid = a.relid AND o.pub = p.oid)) END`
+}
+
+func serverVersion(ctx context.Context, q Querier) (version int, err error) {
+	rows, err := q.Query(ctx, "SELECT pg_catalog.current_setting('server_version_num')::int")
+	if err == nil {
+		version, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the server's version: %w", err)
+	}
+	return version, nil
+}
+
 // applyPublication notes what of the tables is published: which columns, and
-// which tables are filtered by rows. Both exist from PostgreSQL 15 on; the view's rows
-// are read as JSON, which has no such keys before.
-func applyPublication(ctx context.Context, q Querier, publications []string, tables []Table) error {
-	rows, err := q.Query(ctx, `SELECT p.schemaname, p.tablename, j -> 'attnames' IS NOT NULL,
-			coalesce((SELECT pg_catalog.array_agg(a) FROM pg_catalog.jsonb_array_elements_text(j -> 'attnames') a), '{}'),
-			coalesce(j ->> 'rowfilter', ''), u.pubupdate OR u.pubdelete,
-			pg_catalog.current_setting('server_version_num')::int >= 180000
-		FROM pg_catalog.pg_publication_tables p JOIN pg_catalog.pg_publication u USING (pubname), pg_catalog.to_jsonb(p) j
-		WHERE p.pubname = ANY ($1)`, publications)
+// which tables are filtered by rows. Both exist from PostgreSQL 15 on. Generated columns
+// are streamed from 18 on, when they are listed or their publication says so.
+func applyPublication(ctx context.Context, q Querier, version int, publications []string, tables []Table) error {
+	stored := "false"
+	if version >= 180000 {
+		stored = "u.pubgencols = 's'"
+	}
+	rows, err := q.Query(ctx, `WITH published AS (`+publicationTables(version)+`)
+		SELECT p.relid, p.attrs IS NOT NULL OR `+stored+`,
+			coalesce((SELECT pg_catalog.array_agg(a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = p.relid AND a.attnum > 0
+				AND (a.attnum = ANY (p.attrs) OR p.attrs IS NULL AND a.attgenerated IN ('', 's'))), '{}'),
+			p.filtered, u.pubupdate OR u.pubdelete
+		FROM published p JOIN pg_catalog.pg_publication u ON u.oid = p.pub`, publications)
 	if err != nil {
 		return fmt.Errorf("read the publications' tables: %w", err)
 	}
-	index := make(map[[2]string]*Table, len(tables))
+	index := make(map[uint32]*Table, len(tables))
 	for i := range tables {
-		index[[2]string{tables[i].Schema, tables[i].Name}] = &tables[i]
+		index[tables[i].OID] = &tables[i]
 	}
 	var (
-		schema, name string
-		hasList      bool
-		columns      []string
-		filter       string
-		others       bool
-		generated    bool // generated columns are streamed when they are listed; before, they are listed and yet aren't
+		relid    uint32
+		hasList  bool
+		columns  []string
+		filtered bool
+		others   bool
 	)
-	_, err = pgx.ForEachRow(rows, []any{&schema, &name, &hasList, &columns, &filter, &others, &generated}, func() error {
-		t := index[[2]string{schema, name}]
+	_, err = pgx.ForEachRow(rows, []any{&relid, &hasList, &columns, &filtered, &others}, func() error {
+		t := index[relid]
 		if t == nil {
 			return nil // published since the tables were listed; the next look finds it
 		}
 		t.published = true
 		t.OtherChanges = t.OtherChanges || others
 		if hasList {
-			t.publish(columns, generated)
+			t.publish(columns, version >= 180000)
 		}
-		if filter != "" {
+		if filtered {
 			t.Obstacle = "its publication has a row filter, which is not built yet"
 		}
 		return nil
@@ -83,15 +125,18 @@ type Refusal struct {
 
 // Refused lists the refused tables of some publications.
 func Refused(ctx context.Context, q Querier, publications []string) ([]Refusal, error) {
-	rows, err := q.Query(ctx, `SELECT n.nspname, c.relname, p.pubname,
+	version, err := serverVersion(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := q.Query(ctx, `WITH published AS (`+publicationTables(version)+`) SELECT n.nspname, c.relname, p.pubname,
 			coalesce((SELECT pg_catalog.format('ALTER PUBLICATION %I DROP TABLE %I.%I', p.pubname, m.relnamespace::regnamespace::name, m.relname)
 				FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_class m ON m.oid = r.prrelid
 				WHERE r.prpubid = p.oid AND r.prrelid IN (SELECT c.oid UNION SELECT a.relid FROM pg_catalog.pg_partition_ancestors(c.oid) a) LIMIT 1), ''),
 			pg_catalog.pg_has_role(p.pubowner, 'USAGE')
-		FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables t USING (pubname)
-		JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
-		JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-		WHERE p.pubname = ANY ($1) AND (p.pubupdate OR p.pubdelete) AND c.relkind = 'r' AND c.relreplident <> 'f' AND NOT EXISTS (
+		FROM published t JOIN pg_catalog.pg_publication p ON p.oid = t.pub
+		JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE (p.pubupdate OR p.pubdelete) AND c.relkind = 'r' AND c.relreplident <> 'f' AND NOT EXISTS (
 			SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
 			AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END)
 		ORDER BY 1, 2, 3`, publications)
@@ -140,7 +185,8 @@ func loadMembers(ctx context.Context, q Querier, publications []string, tables [
 	return nil
 }
 
-// publish leaves out what isn't among the published columns.
+// publish leaves out what isn't among the published columns; generated says whether
+// generated ones that are there are streamed.
 func (t *Table) publish(columns []string, generated bool) {
 	for i := range t.Columns {
 		c := &t.Columns[i]

@@ -25,8 +25,9 @@ var ErrRewritten = errors.New("the table was truncated, rewritten or dropped aft
 var ErrRowTooLarge = errors.New("a row is larger than a row may be")
 
 // IsLockTimeout says whether a chunk wasn't read because somebody held or waited
-// for a lock on the table. Nothing was appended then; it can be tried again, with a
-// snapshot of its own by another reader.
+// for a lock on the table, or on the index of its TOASTed values, by which some of
+// its rows may have been read. It can be tried again, with a snapshot of its own by
+// another reader.
 func IsLockTimeout(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pgErr.Code == "55P03"
