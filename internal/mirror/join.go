@@ -320,6 +320,7 @@ func (t *table) begin(ctx context.Context) error {
 	if err := t.awaitDropped(ctx); err != nil {
 		return err
 	}
+	t.m.watched.forget(t.w.Dir) // its rows are counted anew
 	err := t.change(ctx, func(s *tableState) {
 		reason := s.Reason
 		*s = firstState(t.m.run, t.src, 1)

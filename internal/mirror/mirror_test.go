@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -340,6 +341,39 @@ func TestSpill(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.same()
+}
+
+// A table that we build anew has fewer rows in Fabric afterwards, and is not taken for
+// one that Fabric has begun anew.
+func TestFabricCountsAnew(t *testing.T) {
+	b := newBench(t, tables...)
+	cfg := b.config(b.landing)
+	cfg.Watch = 30 * time.Millisecond
+	var looks atomic.Int64
+	cfg.Fabric = func(context.Context) ([]FabricTable, error) {
+		looks.Add(1)
+		if s := b.tableState("plain").value; s.Phase == phaseReplicating {
+			return []FabricTable{{Schema: "public", Table: "plain", Rows: 2000 / s.Generation}}, nil
+		}
+		return nil, nil
+	}
+	stop := b.start(cfg)
+	b.reaches("plain", phaseReplicating, 1)
+	seen := func() {
+		t.Helper()
+		before := looks.Load()
+		eventually(t, "Fabric is looked at", func() bool { return looks.Load() >= before+5 })
+	}
+	seen()
+	if err := Ask(t.Context(), b.landing, Request{Kind: Resync, Schema: "public", Table: "plain"}); err != nil {
+		t.Fatal(err)
+	}
+	b.reaches("plain", phaseReplicating, 2)
+	seen()
+	if s := b.tableState("plain").value; s.Generation != 2 || s.Phase != phaseReplicating {
+		t.Errorf("it is %s, in generation %d: %s", s.Phase, s.Generation, s.Reason)
+	}
+	stop()
 }
 
 // What Fabric has lost, begun anew or given up is built anew.
