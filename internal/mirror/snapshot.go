@@ -86,8 +86,8 @@ func (j *join) snapshot(ctx context.Context, exported string, todo []*table) err
 const lockPatience = 30 * time.Minute
 
 // copyAllOf copies tables, those that somebody holds locked after the others. When
-// others in turn wait for this to end, the locked ones leave the join: another one
-// waits for them.
+// others in turn wait for this to end, the locked ones leave the join after a dozen
+// tries: another one waits for them.
 func (c *copying) copyAllOf(ctx context.Context, tables []*table) error {
 	for since := time.Now(); ; {
 		done := c.done.Load()
@@ -98,24 +98,36 @@ func (c *copying) copyAllOf(ctx context.Context, tables []*table) error {
 		if c.done.Load() > done {
 			since = time.Now()
 		}
-		late := time.Since(since) > c.m.cfg.lockPatience
-		if len(tables) == 0 || !late && len(c.rewritten) == 0 && !c.join.waits(tables) {
-			if len(tables) == 0 {
-				return nil
-			}
-			continue
+		waited := time.Since(since)
+		switch {
+		case len(tables) == 0:
+			return nil
+		case waited > c.m.cfg.lockPatience:
+			return c.leave(ctx, tables, fmt.Sprintf("somebody holds it locked, and for %s none of it could be read", c.m.cfg.lockPatience))
+		case waited > 12*c.m.cfg.lock && (len(c.rewritten) > 0 || c.join.waits(tables)):
+			return c.leave(ctx, tables, "")
 		}
-		for _, t := range tables {
-			if late {
-				if err := t.park(ctx, fmt.Sprintf("somebody holds it locked, and for %s none of it could be read", c.m.cfg.lockPatience)); err != nil {
-					return err
-				}
-			}
-			t.stop()
-		}
-		signal(c.m.joins.over)
-		return nil
 	}
+}
+
+// leave takes tables out of the join, and parks them if it is told why.
+func (c *copying) leave(ctx context.Context, tables []*table, park string) error {
+	defer signal(c.m.joins.over)
+	for _, t := range tables {
+		if !t.enter() {
+			continue // a request has taken it out
+		}
+		var err error
+		if park != "" {
+			err = t.park(ctx, park)
+		}
+		t.stop()
+		t.leave()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *copying) copyTables(ctx context.Context, tables []*table) error {

@@ -33,24 +33,28 @@ func publicationsExist(ctx context.Context, q Querier, publications []string) er
 func publicationTables(version int) string {
 	attrs, filtered, schemas := "NULL::int2[]", "false", ""
 	if version >= 150000 {
-		attrs = "CASE WHEN NOT n.whole THEN r.prattrs::int2[] END"
-		filtered = "NOT n.whole AND r.prqual IS NOT NULL"
+		attrs = "CASE WHEN NOT coalesce(n.whole, false) THEN r.prattrs::int2[] END"
+		filtered = "NOT coalesce(n.whole, false) AND r.prqual IS NOT NULL"
 		schemas = `UNION ALL SELECT s.pnpubid, c.oid, true FROM pg_catalog.pg_publication_namespace s JOIN tables c ON c.relnamespace = s.pnnspid`
 	}
-	return `WITH tables AS (SELECT c.oid, c.relkind, c.relnamespace, c.relispartition FROM pg_catalog.pg_class c
+	return `WITH RECURSIVE tables AS NOT MATERIALIZED (SELECT c.oid, c.relkind, c.relnamespace, c.relispartition FROM pg_catalog.pg_class c
 		WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384),
-	every AS (SELECT r.prpubid AS pub, c.oid AS relid, false AS whole FROM pg_catalog.pg_publication_rel r JOIN tables c ON c.oid = r.prrelid ` + schemas + `),
-	named AS (SELECT pub, relid, pg_catalog.bool_or(whole) AS whole FROM every GROUP BY 1, 2)
-	SELECT p.oid AS pub, c.oid AS relid, ` + attrs + ` AS attrs, ` + filtered + ` AS filtered
-	FROM pg_catalog.pg_publication p CROSS JOIN tables c
-	LEFT JOIN named n ON n.pub = p.oid AND n.relid = c.oid
-	LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
-	WHERE p.pubname = ANY ($1) AND CASE
-		WHEN p.puballtables AND p.pubviaroot THEN NOT c.relispartition
-		WHEN p.puballtables THEN c.relkind = 'r'
-		WHEN p.pubviaroot THEN n.relid IS NOT NULL AND NOT EXISTS (
-			SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a JOIN named o ON o.relid = a.relid AND o.pub = p.oid WHERE a.relid <> c.oid)
-		ELSE c.relkind = 'r' AND (n.relid IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a JOIN named o ON o.relid = a.relid AND o.pub = p.oid)) END`
+	pubs AS (SELECT p.oid, p.puballtables, p.pubviaroot FROM pg_catalog.pg_publication p WHERE p.pubname = ANY ($1)),
+	named AS (SELECT pub, relid, pg_catalog.bool_or(whole) AS whole FROM (
+		SELECT r.prpubid AS pub, r.prrelid AS relid, false AS whole FROM pg_catalog.pg_publication_rel r ` + schemas + `) every
+		WHERE pub IN (SELECT oid FROM pubs) GROUP BY 1, 2),
+	below AS (SELECT n.pub, i.inhrelid AS relid FROM named n JOIN pg_catalog.pg_inherits i ON i.inhparent = n.relid JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+			WHERE c.relispartition AND NOT i.inhdetachpending
+		UNION SELECT b.pub, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.relid JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+			WHERE c.relispartition AND NOT i.inhdetachpending),
+	member AS (SELECT p.oid AS pub, c.oid AS relid FROM pubs p CROSS JOIN tables c
+			WHERE p.puballtables AND CASE WHEN p.pubviaroot THEN NOT c.relispartition ELSE c.relkind = 'r' END
+		UNION SELECT x.pub, x.relid FROM (SELECT pub, relid FROM named EXCEPT SELECT pub, relid FROM below) x JOIN pubs p ON p.oid = x.pub JOIN tables c ON c.oid = x.relid
+			WHERE p.pubviaroot
+		UNION SELECT x.pub, x.relid FROM (SELECT pub, relid FROM named UNION SELECT pub, relid FROM below) x JOIN pubs p ON p.oid = x.pub JOIN tables c ON c.oid = x.relid
+			WHERE NOT p.pubviaroot AND c.relkind = 'r')
+	SELECT m.pub, m.relid, ` + attrs + ` AS attrs, ` + filtered + ` AS filtered FROM member m
+	LEFT JOIN named n ON n.pub = m.pub AND n.relid = m.relid LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = m.pub AND r.prrelid = m.relid`
 }
 
 func serverVersion(ctx context.Context, q Querier) (version int, err error) {
