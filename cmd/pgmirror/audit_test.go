@@ -217,7 +217,7 @@ func changes(service, method, path string) bool {
 
 var (
 	logged = regexp.MustCompile(`^(\S+ \S+) UTC \[([^\]]*)\] LOG:  (?:statement: |execute [^:]+: |received replication command: )(.*)`)
-	looks  = regexp.MustCompile(`^(?i)\s*(SELECT|WITH|VALUES|SHOW|BEGIN|COMMIT|ROLLBACK|SET|RESET|DEALLOCATE|COPY .* TO STDOUT|IDENTIFY_SYSTEM|TIMELINE_HISTORY|START_REPLICATION|--|$)`)
+	looks  = regexp.MustCompile(`^(?i)\s*(SELECT|WITH|VALUES|SHOW|BEGIN|COMMIT|ROLLBACK|SET|RESET|DEALLOCATE|LOCK TABLE ONLY .* IN ACCESS SHARE MODE|COPY .* TO STDOUT|IDENTIFY_SYSTEM|TIMELINE_HISTORY|START_REPLICATION|--|$)`)
 	calls  = regexp.MustCompile(`pg_(drop|create|copy)_\w*slot|slot_advance|pgaadauth_create|set_config`)
 )
 
