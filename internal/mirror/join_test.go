@@ -397,6 +397,20 @@ func TestDroppedTogether(t *testing.T) {
 	b.same()
 }
 
+// waits says when a table is waited for; none may be parked or built anew.
+func (c *Config) waits(t *testing.T) <-chan bool {
+	waiting := make(chan bool, 100)
+	c.Events = func(e Event) {
+		switch {
+		case e.Kind == Rebuilding || e.Kind == Parked:
+			t.Errorf("%s %s: %s", e.Kind, e.Table, e.Reason)
+		case e.Kind == Waiting && e.Table != "":
+			waiting <- true
+		}
+	}
+	return waiting
+}
+
 // A partition that is rewritten while somebody holds it locked doesn't have the rows
 // of another one, which are published without a marker, published so again.
 func TestLockedAndRewritten(t *testing.T) {
@@ -407,15 +421,7 @@ func TestLockedAndRewritten(t *testing.T) {
 	g := newGate(b.landing, "parted", 2) // a file and the metadata
 	cfg := b.config(g)
 	cfg.chunk, cfg.Workers, cfg.lock = 50, 1, 100*time.Millisecond
-	waiting := make(chan bool, 100)
-	cfg.Events = func(e Event) {
-		switch {
-		case e.Kind == Rebuilding || e.Kind == Parked:
-			t.Errorf("%s %s: %s", e.Kind, e.Table, e.Reason)
-		case e.Kind == Waiting && e.Table != "":
-			waiting <- true
-		}
-	}
+	waiting := cfg.waits(t)
 	stop := b.start(cfg)
 	<-g.held
 	commit := b.hold(`LOCK TABLE parted_1 IN ACCESS EXCLUSIVE MODE`)
@@ -435,15 +441,7 @@ func TestLockedInTheMiddle(t *testing.T) {
 	g := newGate(b.landing, "big", 2)
 	cfg := b.config(g)
 	cfg.Workers, cfg.Budget, cfg.lock = 1, 8<<20, 100*time.Millisecond
-	waiting := make(chan bool, 100)
-	cfg.Events = func(e Event) {
-		switch {
-		case e.Kind == Rebuilding || e.Kind == Parked:
-			t.Errorf("%s %s: %s", e.Kind, e.Table, e.Reason)
-		case e.Kind == Waiting && e.Table != "":
-			waiting <- true
-		}
-	}
+	waiting := cfg.waits(t)
 	stop := b.start(cfg)
 	<-g.held
 	commit := b.hold(`DO $$ BEGIN EXECUTE 'REINDEX INDEX ' || (SELECT x.indexrelid::regclass FROM pg_index x JOIN pg_class c ON c.reltoastrelid = x.indrelid WHERE c.relname = 'big'); END $$`)

@@ -71,7 +71,7 @@ func (j *join) snapshot(ctx context.Context, exported string, todo []*table) err
 		if round > rounds {
 			return fmt.Errorf("table %s was rewritten %d times while it was read", left[0], rounds)
 		}
-		if err := c.copyAllOf(ctx, left); err != nil {
+		if err := c.copyPatiently(ctx, left); err != nil {
 			return err
 		}
 		left, c.snapshot = c.rewritten, ""
@@ -85,10 +85,10 @@ func (j *join) snapshot(ctx context.Context, exported string, todo []*table) err
 // nothing of them can be read. The snapshot is held all the while, and the slot.
 const lockPatience = 30 * time.Minute
 
-// copyAllOf copies tables, those that somebody holds locked after the others. When
+// copyPatiently copies tables, those that somebody holds locked after the others. When
 // others in turn wait for this to end, the locked ones leave the join after a dozen
 // tries: another one waits for them.
-func (c *copying) copyAllOf(ctx context.Context, tables []*table) error {
+func (c *copying) copyPatiently(ctx context.Context, tables []*table) error {
 	for since := time.Now(); ; {
 		done := c.done.Load()
 		if err := c.copyTables(ctx, tables); err != nil {
@@ -153,8 +153,7 @@ func (m *mirror) inPhase(p phase) []*table {
 // plan cuts the tables into chunks and leaves out those that are published. A
 // table whose file was rewritten since it was cut is cut anew.
 func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
-	lock := c.m.cfg.lock
-	r, err := c.open(ctx, lock)
+	r, err := c.open(ctx, c.m.cfg.lock)
 	if err != nil {
 		return nil, err
 	}
@@ -177,8 +176,7 @@ func (c *copying) plan(ctx context.Context, todo []*table) ([]chunk, error) {
 		case postgres.IsLockTimeout(err):
 			c.later(ctx, t)
 			_ = r.Close(context.WithoutCancel(ctx)) // its transaction has failed
-			lock = c.m.cfg.lock / 50                // if the next ones are locked, too, that was long enough
-			r, err = c.open(ctx, lock)
+			r, err = c.open(ctx, c.m.cfg.lock/50)   // if the next ones are locked, too, that was long enough
 		default:
 			err = fmt.Errorf("table %s: %w", t, err)
 		}
