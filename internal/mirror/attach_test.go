@@ -341,7 +341,7 @@ func cutAttach(t *testing.T, n int, after bool) bool {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cfg := b.config(f)
-	cfg.Budget, cfg.idle = 128<<10, time.Hour
+	cfg.Budget, cfg.idle = 128<<10, 200*time.Millisecond // the look at the partition may be beyond the last commit
 	cfg.Events = func(e Event) {
 		switch e.Kind {
 		case Streaming:
