@@ -51,9 +51,8 @@ func TestChangeAllocatesNothing(t *testing.T) {
 		m.relations[src.OID] = &table{m: m, name: src.Name, shape: sh, followed: true}
 		oids[src.Name] = src.OID
 	}
-	r := &reader{m: m, limit: 1 << 30, waiting: &pending{}}
+	r := &reader{m: m, limit: 1 << 30, waiting: &pending{}, alarm: newAlarm(t.Context())}
 	defer r.alarm.stop()
-	r.alarm.parent = t.Context()
 	var raw [][]byte
 	message := func(kind byte, table string) []byte {
 		return binary.BigEndian.AppendUint32([]byte{kind}, oids[table])

@@ -91,10 +91,9 @@ func TestFabricLag(t *testing.T) {
 func TestAlarmComesAgain(t *testing.T) {
 	m := &mirror{watched: &watched{}}
 	m.watched.pace.Store(int64(50 * time.Millisecond))
-	r := &reader{m: m, waiting: &pending{since: time.Now(), tables: []*table{{}}}}
-	r.alarm.parent = t.Context()
+	r := &reader{m: m, waiting: &pending{since: time.Now(), tables: []*table{{}}}, alarm: newAlarm(t.Context())}
 	defer r.alarm.stop()
-	ctx := r.alarm.context()
+	ctx := r.alarm.ctx
 	if err := r.handOver(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -102,5 +101,32 @@ func TestAlarmComesAgain(t *testing.T) {
 	case <-ctx.Done():
 	case <-time.After(time.Minute):
 		t.Error("waited in vain for the alarm")
+	}
+}
+
+// What is due while a transaction is open goes with its commit: the alarm doesn't
+// come again.
+func TestDueWhileOpen(t *testing.T) {
+	m := &mirror{watched: &watched{}}
+	due := &pending{since: time.Now().Add(-time.Hour), tables: []*table{{}}}
+	r := &reader{m: m, limit: 1, waiting: due, work: make(chan *pending, 1), alarm: newAlarm(t.Context())}
+	defer r.alarm.stop()
+	r.tx.open = true
+	if err := r.handOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.work) > 0 {
+		t.Fatal("a part of an open transaction was given")
+	}
+	if err := r.commit(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case p := <-r.work:
+		if p != due || p.end != 1 {
+			t.Errorf("given up to %s: %+v", p.end, p)
+		}
+	default:
+		t.Error("the commit gave nothing")
 	}
 }

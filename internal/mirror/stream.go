@@ -34,12 +34,13 @@ type reader struct {
 
 	hold  bool // tables are being joined: the slot has to keep what they will need
 	held  bool // a change came that may be one of theirs: the slot is told no more
-	alarm alarm
+	alarm *alarm
 }
 
 // transaction is the one that is being read.
 type transaction struct {
 	open    bool
+	overdue bool        // what waits was due while it was open
 	final   landing.LSN // of its commit record
 	xid     uint32
 	time    time.Time
@@ -79,9 +80,8 @@ func (m *mirror) stream(ctx context.Context, hold bool) error {
 	if len(m.relations) > 0 || !hold {
 		m.emit(Event{Kind: Streaming, LSN: m.state.value.Acked})
 	}
-	r := &reader{m: m, stream: s, hold: hold, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, flushed: m.state.value.Acked, late: m.attachments(), waiting: &pending{}, work: make(chan *pending), done: make(chan *pending, 1)}
 	g, gctx := errgroup.WithContext(ctx)
-	r.alarm.parent = gctx
+	r := &reader{m: m, stream: s, hold: hold, limit: int(m.cfg.Budget) / 3, given: m.state.value.Acked, flushed: m.state.value.Acked, late: m.attachments(), waiting: &pending{}, work: make(chan *pending), done: make(chan *pending, 1), alarm: newAlarm(gctx)}
 	g.Go(func() error { return r.read(gctx) })
 	g.Go(func() error { return r.flushAll(gctx) })
 	err = g.Wait()
@@ -120,7 +120,7 @@ func (m *mirror) binary() bool {
 // have waited long enough or the flusher is free again.
 func (r *reader) read(ctx context.Context) error {
 	for {
-		event, err := r.stream.Next(r.alarm.context())
+		event, err := r.stream.Next(r.alarm.ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -343,14 +343,11 @@ func (r *reader) commit(ctx context.Context, end landing.LSN) error {
 	if r.waiting.bytes >= r.limit {
 		return r.force(ctx)
 	}
-	if r.due() {
+	if r.tx.overdue {
 		return r.handOver(ctx)
 	}
 	return nil
 }
-
-// due says whether what waits has waited long enough.
-func (r *reader) due() bool { return !r.waiting.since.IsZero() && r.left() <= 0 }
 
 // left is how long what waits has to wait still.
 func (r *reader) left() time.Duration {
@@ -362,9 +359,10 @@ func (r *reader) left() time.Duration {
 }
 
 // handOver gives what waits to the flusher if it is due, the flusher is free and
-// no transaction is open; else a later call will.
+// no transaction is open; else a later call will: when it rings, or at the commit.
 func (r *reader) handOver(ctx context.Context) error {
 	r.poll()
+	r.tx.overdue = r.tx.open
 	if r.busy || r.tx.open || r.waiting.since.IsZero() {
 		return nil
 	}
@@ -422,29 +420,23 @@ func (r *reader) give(ctx context.Context) error {
 // rings.
 type alarm struct {
 	parent context.Context
+	ctx    context.Context // the same one until reset; the waiter's own
 
 	mu     sync.Mutex
-	ctx    context.Context
 	cancel context.CancelFunc
 	timer  *time.Timer
 }
 
-// context is the same one until it has ended and reset was called.
-func (a *alarm) context() context.Context {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.ctx == nil {
-		a.ctx, a.cancel = context.WithCancel(a.parent)
-	}
-	return a.ctx
+func newAlarm(parent context.Context) *alarm {
+	a := &alarm{parent: parent}
+	a.ctx, a.cancel = context.WithCancel(parent)
+	return a
 }
 
 func (a *alarm) ring() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.cancel != nil {
-		a.cancel()
-	}
+	a.cancel()
 }
 
 func (a *alarm) set(after time.Duration) {
@@ -462,9 +454,7 @@ func (a *alarm) set(after time.Duration) {
 func (a *alarm) reset() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.cancel != nil {
-		a.cancel()
-	}
+	a.cancel()
 	a.ctx, a.cancel = context.WithCancel(a.parent)
 }
 
@@ -474,7 +464,5 @@ func (a *alarm) stop() {
 	if a.timer != nil {
 		a.timer.Stop()
 	}
-	if a.cancel != nil {
-		a.cancel()
-	}
+	a.cancel()
 }

@@ -319,6 +319,7 @@ func (s *Stream) hangUp(ctx context.Context) error {
 // pgconn would start.
 type interrupter struct {
 	conn net.Conn
+	ctx  context.Context // the watched one; the reader's own
 
 	mu   sync.Mutex
 	done <-chan struct{}
@@ -328,22 +329,20 @@ type interrupter struct {
 var longAgo = time.Unix(1, 0)
 
 // watch makes the end of ctx interrupt reads, and that of an earlier context no
-// longer. For the same context again it does nothing.
+// longer. For the same context again, as it is asked for every message, it does
+// nothing.
 func (i *interrupter) watch(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil || ctx == i.ctx {
 		return err
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	done := ctx.Done()
-	if i.stop != nil && i.done == done {
-		return nil
-	}
 	i.forget()
 	if err := i.conn.SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("%w: %w", ErrStream, err)
 	}
-	i.done = done
+	done := ctx.Done()
+	i.ctx, i.done = ctx, done
 	i.stop = context.AfterFunc(ctx, func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()
@@ -365,7 +364,7 @@ func (i *interrupter) forget() {
 	if i.stop != nil {
 		i.stop()
 	}
-	i.done, i.stop = nil, nil
+	i.ctx, i.done, i.stop = nil, nil, nil
 }
 
 func isTimeout(err error) bool {
