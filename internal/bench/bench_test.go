@@ -124,7 +124,8 @@ func (r *runner) copyIn(sh shape, connections int, binary string) usage {
 }
 
 // stream has the changes read by pg_recvlogical, by our reader alone and by the
-// mirror, in turns. Every one of them has a slot of its own from before them.
+// mirror, in turns; tiny transactions by a raw reader instead of pg_recvlogical.
+// Every one of them has a slot of its own from before them.
 func (r *runner) stream(sh shape, name string, perTransaction int) {
 	r.s.exec(sh.name, "TRUNCATE "+sh.name)
 	for i := range r.turns {
@@ -132,7 +133,7 @@ func (r *runner) stream(sh shape, name string, perTransaction int) {
 		if older != "" {
 			r.prepare(sh, fmt.Sprintf("base%d", i))
 		}
-		for _, kind := range []string{"tool", "read"} {
+		for _, kind := range []string{"raw", "read"} {
 			r.s.ask(sh.name, fmt.Sprintf("SELECT slot_name FROM pg_create_logical_replication_slot('%s%d', 'pgoutput')", kind, i))
 		}
 	}
@@ -141,11 +142,19 @@ func (r *runner) stream(sh shape, name string, perTransaction int) {
 	end := r.s.end()
 	sh.rows++
 	r.s.exec(sh.name, sh.insert(sh.rows, sh.rows)) // what lies beyond the end ends it
-	var tool, read, ours, base []usage
+	line := row{name: name + " " + sh.name, unit: "pg_recvlogical", gateCPU: 5, goalCPU: 3, gateShare: 0.6, goalShare: 0.85}
+	if perTransaction == 1 {
+		line.unit, line.gateShare, line.goalShare = "raw reader", 1.0/2, 1/1.3
+	}
+	var raw, read, ours, base []usage
 	for i := range r.turns {
-		tool = append(tool, r.s.receive(sh.name, fmt.Sprintf("tool%d", i), end, sh.rows))
-		c := r.s.client("read", sh.name, fmt.Sprintf("read%d", i))
-		c.End = end
+		c := r.s.client("frames", sh.name, fmt.Sprintf("raw%d", i))
+		if c.End = end; perTransaction == 1 {
+			raw = append(raw, c.run(r.b))
+		} else {
+			raw = append(raw, r.s.receive(sh.name, c.Slot, end, sh.rows))
+		}
+		c.Do, c.Slot = "read", fmt.Sprintf("read%d", i)
 		read = append(read, c.run(r.b))
 		if older != "" {
 			base = append(base, r.follow(sh, fmt.Sprintf("base%d", i), name, older))
@@ -153,10 +162,7 @@ func (r *runner) stream(sh shape, name string, perTransaction int) {
 		ours = append(ours, r.follow(sh, fmt.Sprintf("mirror%d", i), name, ""))
 	}
 	r.s.dropSlots()
-	line := row{name: name + " " + sh.name, unit: "pg_recvlogical", ours: ours, raw: tool, read: read, base: base, gateCPU: 5, goalCPU: 3, gateShare: 0.6, goalShare: 0.85}
-	if perTransaction == 1 {
-		line.unit, line.raw, line.gateShare, line.goalShare = "our reader alone", read, 1.0/2, 1/1.3
-	}
+	line.ours, line.raw, line.read, line.base = ours, raw, read, base
 	r.table.add(line)
 }
 

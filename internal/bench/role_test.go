@@ -1,8 +1,10 @@
 package bench_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +16,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/postgres"
@@ -34,7 +39,7 @@ func TestMain(m *testing.M) {
 
 // role is what a client does, until its work is done.
 type role struct {
-	Do        string // prepare, snapshot, follow or read
+	Do        string // prepare, snapshot, follow, read or frames
 	Host      string
 	Port      int
 	Database  string
@@ -43,7 +48,7 @@ type role struct {
 	Workers   int
 	Freshness time.Duration
 	Rows      int64        // follow: until so many are durable
-	End       postgres.LSN // read: until here
+	End       postgres.LSN // read, frames: until here
 	Profile   string       // a file for the CPU profile, or ""
 	Binary    string       // plays it; "": this one
 	Spill     string       // a directory for large transactions, or ""
@@ -75,8 +80,11 @@ func play(s string) int {
 		return 1
 	}
 	do := r.mirror
-	if r.Do == "read" {
+	switch r.Do {
+	case "read":
 		do = r.read
+	case "frames":
+		do = r.frames
 	}
 	u, err := do(context.Background())
 	if err == nil {
@@ -238,5 +246,49 @@ func (r role) read(ctx context.Context) (u usage, err error) {
 		}
 		m.stop(&u)
 		return u, s.Close(ctx)
+	}
+}
+
+// frames reads the stream as one does who thinks of nothing: messages from a
+// buffer of 1 MiB, of which it looks at no more than it has to. This is the raw
+// reader of the gates.
+func (r role) frames(ctx context.Context) (u usage, err error) {
+	conn, err := pgconn.Connect(ctx, fmt.Sprintf("postgres://postgres:%s@%s:%d/%s?sslmode=disable&replication=database", password, r.Host, r.Port, r.Database))
+	if err != nil {
+		return u, err
+	}
+	defer conn.Close(ctx)
+	conn.Frontend().Send(&pgproto3.Query{String: fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL 0/0 (proto_version '1', publication_names 'p', binary 'true')", r.Slot)})
+	if err := conn.Frontend().Flush(); err != nil {
+		return u, err
+	}
+	m := meter{profile: r.Profile}
+	m.start()
+	in := bufio.NewReaderSize(conn.Conn(), 1<<20)
+	for {
+		head, err := in.Peek(5)
+		if err != nil {
+			return u, err
+		}
+		kind, size := head[0], int(binary.BigEndian.Uint32(head[1:]))+1
+		if kind == 'E' {
+			return u, fmt.Errorf("the server says %q", head)
+		}
+		if kind == 'd' && size > 5+25 {
+			msg, err := in.Peek(min(size, 5+25+18))
+			if err != nil {
+				return u, err
+			}
+			switch msg = msg[5+25:]; {
+			case msg[0] == 'I' || msg[0] == 'U' || msg[0] == 'D':
+				u.Rows++
+			case msg[0] == 'C' && postgres.LSN(binary.BigEndian.Uint64(msg[10:])) > r.End:
+				m.stop(&u)
+				return u, nil
+			}
+		}
+		if _, err := in.Discard(size); err != nil {
+			return u, err
+		}
 	}
 }

@@ -37,8 +37,8 @@ func (r row) line() string {
 	if r.raw != nil {
 		share = fmt.Sprintf("%.2f\t%.2f\t%.2f", medianOf(r.ours, usage.perSecond)/medianOf(r.raw, usage.perSecond), r.gateShare, r.goalShare)
 	}
-	return fmt.Sprintf("%s\t%.2f\t%.1f\t%.1f\t%.0fk\t%s\t%s\t%.3f\t%.0f\t%s\t%s", r.name,
-		medianOf(r.ours, usage.perRow), r.gateCPU, r.goalCPU, medianOf(r.ours, usage.perSecond)/1e3, share, r.unit,
+	return fmt.Sprintf("%s\t%.2f\t%.1f\t%.1f\t%.0fk\t%s\t%s\t%s\t%.3f\t%.0f\t%s\t%s", r.name,
+		medianOf(r.ours, usage.perRow), r.gateCPU, r.goalCPU, medianOf(r.ours, usage.perSecond)/1e3, share, r.unit, cpu(r.raw),
 		medianOf(r.ours, func(u usage) float64 { return float64(u.Mallocs) / float64(u.Rows) }),
 		medianOf(r.ours, func(u usage) float64 { return float64(u.Peak) / (1 << 20) }), cpu(r.read), cpu(r.base))
 }
@@ -54,7 +54,7 @@ func cpu(u []usage) string {
 func (t *table) print(b *testing.B) {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nmedians of turns\tCPU µs/row\tgate\tgoal\trows/s\tshare\tgate\tgoal\tof\tallocs/row\tpeak MiB\treader alone, µs\tBENCH_BASE, µs")
+	fmt.Fprintln(w, "\nmedians of turns\tCPU µs/row\tgate\tgoal\trows/s\tshare\tgate\tgoal\tof\tits µs\tallocs/row\tpeak MiB\treader alone, µs\tBENCH_BASE, µs")
 	for _, r := range t.rows {
 		fmt.Fprintln(w, r.line())
 		b.ReportMetric(medianOf(r.ours, usage.perRow), strings.NewReplacer(" ", "-", ",", "").Replace(r.name)+"-µs/row")
