@@ -19,7 +19,8 @@ type codec struct {
 	json render
 }
 
-// errMalformed is a value that isn't of its type: a broken wire, or a bug.
+// errMalformed is a value that isn't of its type: an output function that we don't
+// know, or a bug. A broken wire is noticed before.
 var errMalformed = errors.New("malformed value")
 
 // compile makes the functions for a column. bin is nil when the type's binary

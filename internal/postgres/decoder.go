@@ -11,8 +11,9 @@ import (
 	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
 )
 
-// ValueError says that a column's type in the mirror can't hold a value, so that
-// the table can't go on as it is. Possibly wrapped.
+// ValueError says that a column's type in the mirror can't hold a value, or that it
+// isn't one of the column's type, so that the table can't go on as it is. Possibly
+// wrapped.
 type ValueError struct {
 	Column string
 	Reason string // never shows the value
@@ -217,6 +218,9 @@ func (c *columnDecoder) append(col *batch.Column, kind byte, v []byte) error {
 func (c *columnDecoder) explain(err error) error {
 	if f, ok := errors.AsType[fault](err); ok {
 		return &ValueError{Column: c.name, Reason: string(f)}
+	}
+	if errors.Is(err, errMalformed) { // it comes again with every try
+		return &ValueError{Column: c.name, Reason: "the server sent a value that does not look like one of its type"}
 	}
 	return fmt.Errorf("decode column %q: %w", c.name, err)
 }
