@@ -353,10 +353,11 @@ func (d *decimal) appendInt(c *batch.Column, n int64) error {
 	return d.append(c, n < 0, uint128{lo: u})
 }
 
-// parseMoney takes the digits; a minus or a parenthesis anywhere is the sign.
+// parseMoney takes the digits; a minus (U+2212 too, as some locales write it) or a
+// parenthesis anywhere is the sign.
 func parseMoney(v []byte) (int64, bool) {
 	var u uint64
-	negative, digits := false, 0
+	negative, digits := bytes.Contains(v, []byte("\u2212")), 0
 	for _, b := range v {
 		switch {
 		case b == '-' || b == '(':
