@@ -24,7 +24,7 @@ func fuzzTypes() []*pgType {
 	for _, oid := range oids {
 		types = append(types, &pgType{OID: oid, Type: 'b', Delim: ',', MoneyScale: 2})
 	}
-	types = append(types, &pgType{OID: 70001, Type: 'b', Output: "hstore_out", Delim: ','}, &pgType{OID: 70002, Type: 'c', Delim: ';'})
+	types = append(types, &pgType{OID: 70001, Type: 'b', Output: "hstore.hstore_out", Delim: ','}, &pgType{OID: 70002, Type: 'c', Delim: ';'})
 	for _, t := range types[:len(types):len(types)] {
 		types = append(types, &pgType{OID: 80000 + t.OID, Type: 'b', Output: "array_out", Elem: t})
 	}

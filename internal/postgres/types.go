@@ -15,7 +15,7 @@ type pgType struct {
 	OID    uint32
 	Name   string
 	Type   byte   // pg_type.typtype: b base, c composite, d domain, e enum, r range, m multirange, p pseudo
-	Output string // name of the output function, which tells what an extension's type is
+	Output string // what the output function is: "array_out", or for an extension's as "hstore.hstore_out"
 	Delim  byte   // between the elements of an array of it
 	Array  uint32 // the type of arrays of it, or 0
 
@@ -153,18 +153,24 @@ func (t *pgType) family() family {
 		return famText
 	case t.Elem != nil && t.Output == "array_out":
 		return famArray
-	case t.Output == "citextout":
+	case t.Output == "citext.citextout":
 		return famText
-	case t.Output == "hstore_out":
+	case t.Output == "hstore.hstore_out":
 		return famHstore
 	}
 	return famOther
 }
 
-const typeSQL = `SELECT t.oid, t.typname, t.typtype::text, p.proname, t.typdelim::text, t.typarray, t.typbasetype, t.typtypmod,
-	CASE WHEN p.proname = 'array_out' THEN t.typelem ELSE 0 END::oid,
+// typeSQL knows an output function by whose it is: somebody's own may have the name
+// of another, and write what it likes.
+const typeSQL = `SELECT t.oid, t.typname, t.typtype::text,
+	CASE WHEN e.extname IS NOT NULL THEN e.extname || '.' || p.proname WHEN p.oid = 751 THEN 'array_out' ELSE '' END,
+	t.typdelim::text, t.typarray, t.typbasetype, t.typtypmod,
+	CASE WHEN p.oid = 751 THEN t.typelem ELSE 0 END::oid,
 	pg_catalog.scale(0::pg_catalog.money::pg_catalog.numeric)
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_proc p ON p.oid = t.typoutput
+LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
 WHERE t.oid = ANY ($1)`
 
 // loadTypes reads the given types and all that they are made of.

@@ -547,6 +547,19 @@ func TestSQLASCII(t *testing.T) {
 	}
 }
 
+// Somebody's own types are read as their own text, though their output functions
+// are named as those that we know.
+func TestOwnOutputFunctions(t *testing.T) {
+	e := database(t, "")
+	for _, name := range []string{"hstore_out", "citextout", "array_out"} {
+		run(t, e, strings.ReplaceAll(`CREATE TYPE of_NAME; CREATE FUNCTION in_NAME(cstring) RETURNS of_NAME LANGUAGE internal IMMUTABLE STRICT AS 'byteain';
+			CREATE FUNCTION NAME(of_NAME) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'byteaout'; CREATE FUNCTION send_NAME(of_NAME) RETURNS bytea LANGUAGE internal IMMUTABLE STRICT AS 'byteasend';
+			CREATE TYPE of_NAME (INPUT = in_NAME, OUTPUT = NAME, SEND = send_NAME, ELEMENT = int4, SUBSCRIPT = raw_array_subscript_handler);
+			CREATE TABLE t_NAME (id int PRIMARY KEY, v of_NAME); INSERT INTO t_NAME VALUES (0, '\x00ff')`, "NAME", name))
+		same(t, name, values(copyAll(t, e, table(t, e, "t_"+name))), []string{`\x00ff`})
+	}
+}
+
 // Unscaled values beyond 64 bits come back as they are.
 func TestDecimalWords(t *testing.T) {
 	e := database(t, "")
