@@ -37,7 +37,7 @@ func compile(c *Column, inKey, sqlASCII bool) (text, bin put, changed *int64, er
 	if t.put == nil {
 		return nil, nil, nil, fmt.Errorf("type %s can't become %s", c.TypeName, c.Type)
 	}
-	if sqlASCII && c.Type.Kind == batch.String {
+	if c.Type.Kind == batch.String && (sqlASCII || typ.anyBytes()) {
 		t.put, b.put = n.mend(t.put), n.mend(b.put)
 	}
 	return t.put, b.put, &n.changed, nil
@@ -109,11 +109,12 @@ func (t *pgType) codecs(target batch.Type, n *counter) (text, bin codec) {
 	case famArray:
 		return arrayCodecs(t, n)
 	}
-	return textCodecs(f)
+	return textCodecs(f, t.Converted)
 }
 
-// textCodecs are the codecs of types that become text.
-func textCodecs(f family) (text, bin codec) {
+// textCodecs are the codecs of types that become text. converted says that the
+// server converts texts on their way.
+func textCodecs(f family, converted bool) (text, bin codec) {
 	text = codec{putBytes, jsonText}
 	switch f {
 	case famText:
@@ -125,6 +126,9 @@ func textCodecs(f family) (text, bin codec) {
 		text.json = same
 		return text, rendered(renderJSONB, renderJSONB)
 	case famChar:
+		if converted { // its binary form isn't
+			return rendered(renderCharText, escaped(renderCharText)), codec{}
+		}
 		return rendered(renderCharText, escaped(renderCharText)), rendered(renderChar, escaped(renderChar))
 	case famTime:
 		return text, rendered(renderTime, quoted(renderTime))
@@ -141,7 +145,11 @@ func textCodecs(f family) (text, bin codec) {
 	case famLSN:
 		return rendered(renderLSNText, quoted(renderLSNText)), rendered(renderLSN, quoted(renderLSN))
 	case famHstore:
-		return rendered(renderHstoreText(), renderHstoreText()), rendered(renderHstore, renderHstore)
+		text = rendered(renderHstoreText(), renderHstoreText())
+		if converted { // the lengths in its binary form are from before that
+			return text, codec{}
+		}
+		return text, rendered(renderHstore, renderHstore)
 	}
 	return text, codec{}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
 )
@@ -29,7 +30,7 @@ func renderJSONB(dst, v []byte) ([]byte, error) {
 	return append(dst, v[1:]...), nil
 }
 
-// renderChar writes a "char" as PostgreSQL 16 and later do: a byte beyond ASCII
+// renderChar writes a "char" as PostgreSQL 15 and later do: a byte beyond ASCII
 // as an octal escape, a zero byte as nothing.
 func renderChar(dst, v []byte) ([]byte, error) {
 	if len(v) != 1 {
@@ -45,14 +46,15 @@ func renderChar(dst, v []byte) ([]byte, error) {
 	}
 }
 
-// renderCharText takes also the raw byte that servers before 16 send.
+// renderCharText takes also what servers before 15 send: the raw byte or, where
+// they convert texts, the character that it becomes.
 func renderCharText(dst, v []byte) ([]byte, error) {
-	switch len(v) {
-	case 0:
+	switch {
+	case len(v) == 0:
 		return dst, nil
-	case 1:
+	case len(v) == 1:
 		return renderChar(dst, v)
-	case 4:
+	case len(v) == 4 && v[0] == '\\', utf8.Valid(v) && utf8.RuneCount(v) == 1:
 		return append(dst, v...), nil
 	}
 	return dst, errMalformed

@@ -23,7 +23,8 @@ type pgType struct {
 	BaseTypmod int32
 	Elem       *pgType // of an array
 
-	MoneyScale int // digits after the point of a money, by the session's lc_monetary
+	MoneyScale int  // digits after the point of a money, by the session's lc_monetary
+	Converted  bool // the server converts text from its own encoding to ours
 
 	base, elem uint32
 }
@@ -161,13 +162,31 @@ func (t *pgType) family() family {
 	return famOther
 }
 
+// firstUserOID is the first oid that isn't PostgreSQL's own (FirstNormalObjectId).
+const firstUserOID = 16384
+
+// anyBytes says whether the type's text may hold bytes that are no UTF-8: one that
+// somebody made shows what it likes, and before PostgreSQL 15 a composite or a range
+// shows a "char" beyond ASCII as its raw byte.
+func (t *pgType) anyBytes() bool {
+	t, _ = t.resolve(-1)
+	switch t.family() {
+	case famArray:
+		return t.Elem.anyBytes()
+	case famOther:
+		return t.OID >= firstUserOID
+	}
+	return false
+}
+
 // typeSQL knows an output function by whose it is: somebody's own may have the name
 // of another, and write what it likes.
 const typeSQL = `SELECT t.oid, t.typname, t.typtype::text,
 	CASE WHEN e.extname IS NOT NULL THEN e.extname || '.' || p.proname WHEN p.oid = 751 THEN 'array_out' ELSE '' END,
 	t.typdelim::text, t.typarray, t.typbasetype, t.typtypmod,
 	CASE WHEN p.oid = 751 THEN t.typelem ELSE 0 END::oid,
-	pg_catalog.scale(0::pg_catalog.money::pg_catalog.numeric)
+	pg_catalog.scale(0::pg_catalog.money::pg_catalog.numeric),
+	pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII')
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_proc p ON p.oid = t.typoutput
 LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
 LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
@@ -208,7 +227,7 @@ func loadTypes(ctx context.Context, q Querier, oids []uint32) (map[uint32]*pgTyp
 func scanType(row pgx.CollectableRow) (*pgType, error) {
 	var t pgType
 	var kind, delim string
-	err := row.Scan(&t.OID, &t.Name, &kind, &t.Output, &delim, &t.Array, &t.base, &t.BaseTypmod, &t.elem, &t.MoneyScale)
+	err := row.Scan(&t.OID, &t.Name, &kind, &t.Output, &delim, &t.Array, &t.base, &t.BaseTypmod, &t.elem, &t.MoneyScale, &t.Converted)
 	if err != nil {
 		return nil, err
 	}

@@ -547,6 +547,46 @@ func TestSQLASCII(t *testing.T) {
 	}
 }
 
+// What a server converts from its encoding, or sends though it is of none, is the
+// same in a copy and in a stream in text, which such types have to be read as.
+func TestEncodings(t *testing.T) {
+	raw := func(before15, since15 string) string {
+		if cluster(t).Version < 15 {
+			return before15
+		}
+		return since15
+	}
+	for encoding, cases := range map[string][]struct{ typ, value, want string }{
+		"UTF8": {
+			{"pc", `ROW((-23)::"char")::pc`, raw("(\uFFFD)", `("\\351")`)},
+			{"dpc[]", `ARRAY[ROW((-23)::"char")::pc::dpc]`, raw("[\"(\uFFFD)\"]", `["(\"\\\\351\")"]`)},
+		},
+		"LATIN1": {
+			{"hstore", "'é=>é'", `{"é":"é"}`}, {"hstore[]", "ARRAY['é=>NULL'::hstore]", `[{"é":null}]`},
+			{`"char"`, `(-23)::"char"`, raw("é", `\351`)}, {`"char"[]`, `ARRAY[(-23)::"char"]`, raw(`["é"]`, `["\\351"]`)}, {"pc", `ROW((-23)::"char")::pc`, raw("(é)", `("\\351")`)},
+		},
+	} {
+		t.Run(encoding, func(t *testing.T) {
+			e := database(t, "ENCODING '"+encoding+"' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+			run(t, e, `CREATE EXTENSION hstore; CREATE TYPE pc AS (c "char"); CREATE DOMAIN dpc AS pc; CREATE PUBLICATION p FOR ALL TABLES`)
+			newSlot(t, e, "encoding_"+strings.ToLower(encoding))
+			for i, c := range cases {
+				run(t, e, fmt.Sprintf("CREATE TABLE t%d (id int PRIMARY KEY, v %s); INSERT INTO t%d VALUES (0, %s)", i, c.typ, i, c.value))
+			}
+			run(t, e, "SELECT pg_logical_emit_message(false, 'end', '')")
+			streamed := streamAll(t, e, "encoding_"+strings.ToLower(encoding), "p", false)
+			for i, c := range cases {
+				tab := table(t, e, fmt.Sprintf("t%d", i))
+				if decoder(t, tab).Binary() {
+					t.Errorf("%s is read in binary", c.typ)
+				}
+				same(t, c.typ+" copied", values(copyAll(t, e, tab)), []string{c.want})
+				same(t, c.typ+" streamed", values(streamed[tab.OID]), []string{c.want})
+			}
+		})
+	}
+}
+
 // Somebody's own types are read as their own text, though their output functions
 // are named as those that we know.
 func TestOwnOutputFunctions(t *testing.T) {
