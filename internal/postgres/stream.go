@@ -200,7 +200,7 @@ func (s *Stream) next() (*Event, error) {
 				return event, err
 			}
 		case *pgproto3.ErrorResponse:
-			return nil, pgconn.ErrorResponseToPgError(m)
+			return nil, refusal(pgconn.ErrorResponseToPgError(m))
 		case *pgproto3.CopyDone, *pgproto3.CommandComplete:
 			return nil, ErrStreamEnded
 		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus, *pgproto3.NotificationResponse:
@@ -208,6 +208,19 @@ func (s *Stream) next() (*Event, error) {
 			return nil, fmt.Errorf("unexpected %T", msg)
 		}
 	}
+}
+
+// refusal adds to what the server ended the stream with what helps, where it can't
+// be seen from that: the log keeps a value that can't be sent, whatever becomes of
+// its row.
+func refusal(err *pgconn.PgError) error {
+	switch err.Code {
+	case "22P05", "22021": // untranslatable_character, character_not_in_repertoire
+		return fmt.Errorf("%w; a published table was given a text that the server can't convert to UTF-8, and the stream of all tables ends there. "+
+			"Have its owner mend the row, which is where convert_to(COLUMN::text, 'UTF8') fails, or take the table out of the publication; "+
+			"then drop the slot and start with --reseed, as the log keeps the text", err)
+	}
+	return err
 }
 
 // read takes a message of the streaming replication protocol apart

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
@@ -397,5 +398,24 @@ func until(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("not in time: %s", what)
 		case <-tick.C:
 		}
+	}
+}
+
+// A text that can't be converted ends the stream, and the error says what helps.
+func TestUnconvertible(t *testing.T) {
+	e := database(t, "ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+	run(t, e, "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE PUBLICATION p FOR TABLE a")
+	newSlot(t, e, "unconvertible")
+	run(t, e, `INSERT INTO a VALUES (1, E'\x81'), (2, 'é')`)
+	s := startStream(t, e, postgres.StreamOptions{Slot: "unconvertible", Publications: []string{"p"}})
+	var err error
+	for err == nil {
+		_, err = s.Next(t.Context())
+	}
+	if _, ok := errors.AsType[*pgconn.PgError](err); !ok || !strings.Contains(err.Error(), "--reseed") {
+		t.Errorf("got %v, want the server's error and what helps", err)
+	}
+	if _, err := connect(t, e).Exec(t.Context(), "SELECT convert_to(v, 'UTF8') FROM a"); err == nil {
+		t.Error("the row isn't found as the error says")
 	}
 }
