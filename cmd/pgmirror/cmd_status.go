@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/fabric"
+	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/postgres"
 )
@@ -116,7 +118,33 @@ func (ses *session) status(ctx context.Context) (mirrorStatus, error) {
 	if st.zone, err = mirror.Status(ctx, zone); err != nil && !errors.Is(err, mirror.ErrNoMirror) {
 		return st, mirrorFailure(err)
 	}
+	st.tables = sourceNames(st.tables, st.zone)
 	return st, ses.slotStatus(ctx, &st)
+}
+
+// fabricName is what Fabric calls a table of an open mirror: its folder's name,
+// which escapes what a path or Fabric would take for something else.
+func fabricName(schema, table string) (string, string) {
+	return landing.TableName(landing.TableDir(schema, table))
+}
+
+// sourceNames calls Fabric's tables as PostgreSQL does, as far as the landing zone
+// knows them.
+func sourceNames(tables []fabric.TableStatus, zone *mirror.State) []fabric.TableStatus {
+	if zone == nil {
+		return tables
+	}
+	named := map[[2]string]mirror.TableState{}
+	for _, t := range zone.Tables {
+		schema, table := fabricName(t.Schema, t.Name)
+		named[[2]string{strings.ToLower(schema), strings.ToLower(table)}] = t
+	}
+	for i, t := range tables {
+		if source, ok := named[[2]string{strings.ToLower(t.Schema), strings.ToLower(t.Table)}]; ok {
+			tables[i].Schema, tables[i].Table = source.Schema, source.Name
+		}
+	}
+	return tables
 }
 
 func (ses *session) slotStatus(ctx context.Context, st *mirrorStatus) error {

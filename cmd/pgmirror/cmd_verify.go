@@ -112,6 +112,9 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 		Native: cfg.Mode == config.Native, Events: view.event, Workers: o.workers, Memory: int64(o.memory) << 20,
 		Resume: before, Save: o.writeReceipt,
 	}
+	if cfg.Mode == config.Open {
+		look.Called = fabricName
+	}
 	receipt, err := verify.Run(ctx, look)
 	if errors.Is(err, verify.ErrReceipt) {
 		return o.unusable(err)

@@ -44,13 +44,12 @@ func pairTables(ctx context.Context, conn *pgx.Conn, cfg Config) ([]pair, error)
 	for i := range tables {
 		byOID[tables[i].OID] = &tables[i]
 	}
+	mirrored := takeMirrors(tables, mirrors, cfg.Called)
 	var pairs []pair
 	for i := range tables {
 		t := &tables[i]
-		name := t.Schema + "/" + t.Name
-		m, mirrored := mirrors[name]
-		delete(mirrors, name)
-		if !mirrored && (t.Kind == 'p' || rootMirrored(t, byOID, mirrors)) {
+		m := mirrored[t.OID]
+		if m == nil && (t.Kind == 'p' || rootMirrored(t, byOID, mirrored)) {
 			continue // its rows are in its partitions, or in its root
 		}
 		pairs = append(pairs, pair{t.Schema, t.Name, t, m})
@@ -63,9 +62,27 @@ func pairTables(ctx context.Context, conn *pgx.Conn, cfg Config) ([]pair, error)
 	return pairs, err
 }
 
-func rootMirrored(t *postgres.Table, byOID map[uint32]*postgres.Table, mirrors map[string]store.Store) bool {
+// takeMirrors gives every table its mirror, by its OID, and leaves the mirrors of
+// no table. What a mirror calls a table comes before the table's own name: the
+// escaped name of one may be another's own.
+func takeMirrors(tables []postgres.Table, mirrors map[string]store.Store, called func(schema, table string) (string, string)) map[uint32]store.Store {
+	taken := map[uint32]store.Store{}
+	own := func(schema, table string) (string, string) { return schema, table }
+	for _, name := range []func(schema, table string) (string, string){called, own} {
+		for _, t := range tables {
+			at := path.Join(name(t.Schema, t.Name))
+			if m := mirrors[at]; m != nil && taken[t.OID] == nil {
+				taken[t.OID] = m
+				delete(mirrors, at)
+			}
+		}
+	}
+	return taken
+}
+
+func rootMirrored(t *postgres.Table, byOID map[uint32]*postgres.Table, mirrored map[uint32]store.Store) bool {
 	for p := byOID[t.Parent]; p != nil; p = byOID[p.Parent] {
-		if mirrors[p.Schema+"/"+p.Name] != nil {
+		if mirrored[p.OID] != nil {
 			return true
 		}
 	}

@@ -33,6 +33,10 @@ type Config struct {
 	// observed: three times that, at least 2 s.
 	Settle time.Duration
 
+	// Called is what the mirror calls a table of the source, when not by its own
+	// name: an open mirror's folders have escaped names. nil: by its own.
+	Called func(schema, table string) (string, string)
+
 	Native bool        // Fabric's own engine made the mirror: its documented losses are losses, not differences
 	Events func(Event) // is told of progress, one call at a time; may be nil
 
@@ -67,6 +71,9 @@ func (cfg Config) withDefaults() Config {
 	}
 	if cfg.Save == nil {
 		cfg.Save = func(*Receipt) error { return nil }
+	}
+	if cfg.Called == nil {
+		cfg.Called = func(schema, table string) (string, string) { return schema, table }
 	}
 	if cfg.open == nil {
 		cfg.open = openDelta

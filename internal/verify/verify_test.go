@@ -374,14 +374,18 @@ func TestTables(t *testing.T) {
 	c := start(t)
 	url := c.URL("", "", "postgres")
 	localpgtest.Exec(t, url, createItems, "CREATE TABLE absent (i int PRIMARY KEY)", "CREATE UNLOGGED TABLE volatile (i int)",
-		"CREATE TABLE broken (i int PRIMARY KEY)", "CREATE SCHEMA other", "CREATE TABLE other.items (i int)", "CREATE ROLE reader LOGIN PASSWORD 'x'",
-		"GRANT SELECT ON items TO reader")
+		"CREATE TABLE broken (i int PRIMARY KEY)", `CREATE TABLE "it;ems" (LIKE items INCLUDING ALL)`, `CREATE TABLE "it~3Bems" (LIKE items INCLUDING ALL)`, "CREATE SCHEMA other", "CREATE TABLE other.items (i int)", "CREATE ROLE reader LOGIN PASSWORD 'x'",
+		`GRANT SELECT ON items, "it;ems", "it~3Bems" TO reader`)
 	e := endpoint(c)
 	e.User, e.Password = "reader", "x"
 	var m fakeMirror
 	m.publish(itemBatch(nil))
 	var events []string
-	cfg := Config{Source: e, Tables: folder(t, "public/items", "public/broken", "public/dropped"), Settle: time.Millisecond, open: m.open,
+	cfg := Config{Source: e, Settle: time.Millisecond, open: m.open,
+		Tables: folder(t, "public/items", "public/broken", "public/dropped", "public/it~3Bems", "public/it~7E3Bems"),
+		Called: func(schema, table string) (string, string) {
+			return schema, strings.NewReplacer("~", "~7E", ";", "~3B").Replace(table)
+		},
 		Events: func(e Event) { events = append(events, e.Type+" "+e.Table) }}
 	r := mustRun(t, cfg)
 	type line struct {
@@ -396,7 +400,7 @@ func TestTables(t *testing.T) {
 		}
 	}
 	want := []line{{"other.items", NotMirrored}, {"public.absent", NotMirrored}, {"public.broken", Unreadable}, {"public.dropped", Differs},
-		{"public.items", Equal}, {"public.volatile", NotMirrored}}
+		{"public.it;ems", Equal}, {"public.items", Equal}, {"public.it~3Bems", Equal}, {"public.volatile", NotMirrored}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tables (-want +got):\n%s", diff)
 	}
