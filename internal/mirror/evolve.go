@@ -72,19 +72,21 @@ func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
 	case !slices.Equal(leavesOf(src), s.Leaves) && (!s.grows(src) || len(src.Key) == 0 || s.Phase != phaseReplicating):
 		return "its partitions have changed"
 	case slices.Equal(now, s.Columns) && slices.Equal(keyOf(src), s.Key):
-		return ""
+		return s.Stored.changed(storedOf(src))
 	case !slices.Equal(keyOf(src), s.Key):
 		return "its key has changed"
 	case len(src.Leaves) > 0:
 		return "the columns of a partitioned table have changed"
-	case src.Relfilenode != s.Filenode:
+	case src.Relfilenode != s.Stored.Files[src.OID]:
 		return "its columns have changed and it was rewritten"
+	case s.Stored.changed(storedOf(src)) != "":
+		return s.Stored.changed(storedOf(src))
 	}
 	last := int16(0)
 	taken := map[string]bool{} // names that mean something else in the mirror
 	for _, c := range s.Columns {
 		last = max(last, c.Attnum)
-		taken[strings.ToLower(c.Name)] = true
+		taken[strings.ToLower(c.Field)] = true
 	}
 	for _, name := range s.Gone {
 		taken[strings.ToLower(name)] = true
@@ -93,8 +95,8 @@ func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
 		switch {
 		case slices.Contains(s.Columns, c):
 		case slices.ContainsFunc(s.Columns, func(o columnState) bool { return o.Attnum == c.Attnum }):
-			return fmt.Sprintf("column %q was renamed or has another type", c.Name)
-		case c.Attnum <= last || taken[strings.ToLower(c.Name)]:
+			return fmt.Sprintf("column %q was renamed, here or in the mirror, or has another type", c.Name)
+		case c.Attnum <= last || taken[strings.ToLower(c.Field)]:
 			return fmt.Sprintf("column %q was dropped and added again", c.Name)
 		case !plain[src.OID][c.Attnum]:
 			return fmt.Sprintf("column %q was added with a value for the rows that were there", c.Name)
@@ -106,8 +108,8 @@ func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
 // adopt notes the columns that the next file has.
 func (s *tableState) adopt(now []columnState) {
 	for _, c := range s.Columns {
-		if !slices.Contains(now, c) && !slices.Contains(s.Gone, c.Name) {
-			s.Gone = append(slices.Clone(s.Gone), c.Name)
+		if !slices.Contains(now, c) && !slices.Contains(s.Gone, c.Field) {
+			s.Gone = append(slices.Clone(s.Gone), c.Field)
 		}
 	}
 	s.Columns = now

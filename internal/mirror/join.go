@@ -478,6 +478,9 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 		if t == nil || t.defined() != definition(src) && t.mustReopen(src, plain) {
 			return true, nil
 		}
+		if again, err := t.noteStored(ctx, src); err != nil || again {
+			return again, err
+		}
 	}
 	for name, t := range m.tables {
 		if t.defined() != "" && !seen[name] {

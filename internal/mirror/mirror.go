@@ -274,13 +274,14 @@ func tableFault(err error) bool {
 }
 
 // definitionGone says that a table is no longer as the catalog said a moment ago:
-// it, a partition or a column was dropped or renamed. It has to be looked at anew,
-// and nobody has to be asked.
+// it, a partition, a column or the label of an enum was dropped or renamed. It has to
+// be looked at anew, and nobody has to be asked.
 func definitionGone(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && slices.Contains([]string{
 		"42P01", // undefined_table
 		"42703", // undefined_column
+		"22P02", // invalid_text_representation: what the server itself has given is no value any more
 		"3F000", // invalid_schema_name
 	}, pg.Code)
 }

@@ -233,8 +233,9 @@ func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader, exported bo
 	}
 	return t.change(ctx, func(s *tableState) {
 		s.Chunks = next
-		if t.src.Kind != 'p' {
-			s.Filenode = next.Parts[0].Filenode
+		s.Stored.Files = map[uint32]uint32{}
+		for _, p := range next.Parts {
+			s.Stored.Files[p.OID] = p.Filenode
 		}
 	})
 }

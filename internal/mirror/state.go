@@ -60,7 +60,6 @@ type tableState struct {
 	Schema     string           `json:"schema"`
 	Name       string           `json:"name"`
 	OID        uint32           `json:"oid"`
-	Filenode   uint32           `json:"relfilenode"`
 	Leaves     []uint32         `json:"leaves,omitempty"`  // the oids of the partitions
 	Late       []lateLeaf       `json:"late,omitempty"`    // those of them that came while the table was followed
 	Members    []uint32         `json:"members,omitempty"` // by which it is in the publications
@@ -69,8 +68,9 @@ type tableState struct {
 	Reason     string           `json:"reason,omitempty"`
 	Absent     bool             `json:"absent,omitempty"` // it is parked because it isn't published: it comes back by itself
 	Columns    []columnState    `json:"columns"`
-	Gone       []string         `json:"gone,omitempty"` // columns that were dropped and stay in the mirror
+	Gone       []string         `json:"gone,omitempty"` // columns that were dropped and stay in the mirror, by their names there
 	Key        []string         `json:"key"`
+	Stored     stored           `json:"stored"`
 	Number     int64            `json:"number"` // of the last file
 	Staged     *landing.Staged  `json:"staged,omitempty"`
 	Position   landing.Position `json:"position"`
@@ -87,6 +87,8 @@ type columnState struct {
 	Attnum int16  `json:"attnum"`
 	Source string `json:"source"` // PostgreSQL's type
 	Type   string `json:"type"`   // Delta's
+	Field  string `json:"field"`  // its name in the mirror
+	Parts  string `json:"parts,omitempty"`
 }
 
 // chunkState says which chunks of the snapshot are published.

@@ -132,7 +132,7 @@ func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN
 }
 
 func firstState(run string, src postgres.Table, point landing.LSN) tableState {
-	s := tableState{Run: run, Schema: src.Schema, Name: src.Name, OID: src.OID, Filenode: src.Relfilenode, Generation: 1,
+	s := tableState{Run: run, Schema: src.Schema, Name: src.Name, OID: src.OID, Stored: storedOf(src), Generation: 1,
 		Phase: phaseSnapshot, Columns: columnsOf(src), Key: keyOf(src), Leaves: leavesOf(src), Members: src.Members, Position: landing.Position{CommitLSN: point - 1, Complete: true}}
 	if src.Obstacle != "" {
 		s.Phase, s.Reason = phaseParked, src.Obstacle
@@ -156,7 +156,7 @@ func columnsOf(src postgres.Table) []columnState {
 	var out []columnState
 	for _, c := range src.Columns {
 		if c.Mirrored() {
-			out = append(out, columnState{c.Name, c.Attnum, c.TypeName, c.Type.String()})
+			out = append(out, columnState{c.Name, c.Attnum, c.TypeName, c.Type.String(), c.Field, c.Attributes})
 		}
 	}
 	return out
@@ -264,7 +264,7 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 			case park != "":
 				s.Phase, s.Reason, s.Absent = phaseParked, park, park == notPublished
 			case s.Phase == phaseReplicating:
-				s.Filenode = t.src.Relfilenode // its chunks are history
+				s.Stored = storedOf(t.src) // its chunks are history
 				s.attach(leavesOf(t.src), at, m.state.value.Acked)
 			}
 		})

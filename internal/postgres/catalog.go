@@ -129,7 +129,7 @@ func scanTable(row pgx.CollectableRow) (Table, error) {
 }
 
 const columnSQL = `SELECT a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod,
-	pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated <> ''
+	pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated <> '', a.xmin
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum`
@@ -141,7 +141,7 @@ func loadColumns(ctx context.Context, q Querier, oids []uint32, index map[uint32
 	}
 	var rel uint32
 	var c Column
-	scan := []any{&rel, &c.Name, &c.Attnum, &c.TypeOID, &c.Typmod, &c.TypeName, &c.NotNull, &c.Generated}
+	scan := []any{&rel, &c.Name, &c.Attnum, &c.TypeOID, &c.Typmod, &c.TypeName, &c.NotNull, &c.Generated, &c.Defined}
 	var types []uint32
 	if _, err = pgx.ForEachRow(rows, scan, func() error {
 		index[rel].Columns = append(index[rel].Columns, c)
@@ -151,9 +151,14 @@ func loadColumns(ctx context.Context, q Querier, oids []uint32, index map[uint32
 		return fmt.Errorf("read columns: %w", err)
 	}
 	slices.Sort(types)
-	known, err := loadTypes(ctx, q, slices.Compact(types))
+	types = slices.Compact(types)
+	known, err := loadTypes(ctx, q, types)
 	if err != nil {
 		return fmt.Errorf("read types: %w", err)
+	}
+	parts, err := loadParts(ctx, q, types)
+	if err != nil {
+		return fmt.Errorf("read what types are made of: %w", err)
 	}
 	for _, t := range index {
 		for i := range t.Columns {
@@ -163,6 +168,9 @@ func loadColumns(ctx context.Context, q Querier, oids []uint32, index map[uint32
 				return fmt.Errorf("column %q of %s: its type %d is gone", c.Name, t, c.TypeOID)
 			}
 			c.Type, c.Loss = c.typ.mirror(c.Typmod)
+			if p := parts[c.TypeOID]; p != nil {
+				c.Attributes, c.Labels = p.attributes, p.labels
+			}
 		}
 	}
 	return nil

@@ -71,6 +71,12 @@ type Column struct {
 	Streamed    bool // though generated, its publication publishes it (from PostgreSQL 18 on)
 	Unpublished bool // left out of the publication's column list
 
+	// What may change while name and type stay, so that rows read before are shown
+	// otherwise than those read since.
+	Defined    uint32            // the transaction that defined the column last
+	Attributes string            // of the composites that its type has in it, in a form of our own
+	Labels     map[uint32]string // of the enums that its type has in it, by the labels' oids
+
 	Field string     // its name in the mirror
 	Type  batch.Type // its type in the mirror; a numeric may be given another Decimal or String before NewDecoder
 	Loss  string     // what the mirror changes or loses of its values, or ""

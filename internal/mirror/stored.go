@@ -1,0 +1,78 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/pgmirror/pgmirror/internal/postgres"
+)
+
+// stored is how a table's rows are stored and shown, where that can change without
+// a change of a row in the stream and without another name or type.
+type stored struct {
+	Files   map[uint32]uint32 `json:"relfilenodes"`     // of the parts, by oid
+	Defined map[int16]uint32  `json:"defined"`          // by attnum: the transaction that defined the column last
+	Labels  map[uint32]string `json:"labels,omitempty"` // of enums, by their oids
+}
+
+func storedOf(src postgres.Table) stored {
+	s := stored{Files: map[uint32]uint32{}, Defined: map[int16]uint32{}, Labels: map[uint32]string{}}
+	for _, p := range partsOf(&src) {
+		s.Files[p.OID] = p.Relfilenode
+	}
+	for _, c := range src.Columns {
+		if c.Mirrored() {
+			s.Defined[c.Attnum] = c.Defined
+			maps.Copy(s.Labels, c.Labels)
+		}
+	}
+	return s
+}
+
+// changed says why rows that were mirrored are shown otherwise now, or "".
+// ALTER COLUMN … TYPE … USING writes all rows anew and defines the column anew, even
+// if its type stays; VACUUM FULL and CLUSTER do the one, SET NOT NULL and its like
+// the other.
+func (s stored) changed(now stored) string {
+	for oid, label := range now.Labels {
+		if before, known := s.Labels[oid]; known && before != label {
+			return fmt.Sprintf("the label %q of an enum was renamed to %q", before, label)
+		}
+	}
+	if differ(s.Files, now.Files) && differ(s.Defined, now.Defined) {
+		return "a column was defined anew and the table was rewritten"
+	}
+	return ""
+}
+
+// differ says that something that is in both isn't the same.
+func differ[K comparable](a, b map[K]uint32) bool {
+	for k, v := range a {
+		if w, both := b[k]; both && v != w {
+			return true
+		}
+	}
+	return false
+}
+
+func (s stored) equal(now stored) bool {
+	return maps.Equal(s.Files, now.Files) && maps.Equal(s.Defined, now.Defined) && maps.Equal(s.Labels, now.Labels)
+}
+
+// noteStored notes how the rows of a table that is followed are stored now, so that
+// two harmless changes with time between them don't look like the one that isn't. It
+// reports whether the table has to be opened anew.
+func (t *table) noteStored(ctx context.Context, src postgres.Table) (again bool, err error) {
+	s, now := t.snapshot(), storedOf(src)
+	switch {
+	case s.Phase != phaseReplicating || src.OID != s.OID || src.Obstacle != "" || t.join != nil && !t.stopped() || s.Stored.equal(now):
+		return false, nil
+	case s.Stored.changed(now) != "":
+		return true, nil
+	case !slices.Equal(columnsOf(src), s.Columns):
+		return false, nil // it is noted once the stream has come to the new ones
+	}
+	return false, t.change(ctx, func(s *tableState) { s.Stored = now })
+}
