@@ -166,6 +166,8 @@ func (l *fileLint) types() {
 		}
 		if leaf.Type.Kind == batch.String {
 			l.strings(leaf)
+		} else {
+			l.column(leaf.Name) // a page that can't be decoded is seen nowhere else
 		}
 	}
 }

@@ -263,7 +263,7 @@ func provoked(t *testing.T) map[string][]change {
 		FileFirstMissing: {{files: map[string][]byte{"late/_metadata.json": []byte(keyed), "late/" + second: raw(t, ids(1))}, path: "late/" + second}},
 		FileNumberReused: {{files: map[string][]byte{table + "_ProcessedFiles/" + second: body}, path: table + second}},
 		FileEmpty:        {put(table+third, nil)},
-		FileTorn:         {put(table+third, torn[:len(torn)-9]), put(table+third, []byte("not Parquet at all"))},
+		FileTorn:         {put(table+third, torn[:len(torn)-9]), put(table+third, []byte("not Parquet at all")), put(table+third, damaged(t))},
 		FileTooLarge:     {{files: map[string][]byte{table + third: raw(t, ids(1, 2, 3), markers(4, 4, 4))}, limit: func(l *linter) { l.maxRows = 2 }}},
 		FilesSmall:       {{limit: func(l *linter) { l.maxFiles = 2 }, path: "gz.schema/t"}},
 		FileTimeTie: {{files: map[string][]byte{"any/another.parquet": raw(t, ids(1), markers(1))}, path: "any/whatever.parquet", limit: func(l *linter) {
@@ -289,6 +289,19 @@ func provoked(t *testing.T) map[string][]change {
 		TimestampNoZone: {{files: map[string][]byte{"local/_metadata.json": []byte(keyed), "local/" + first: raw(t, ids(1), timestamps(schema.NewTimestampLogicalTypeForce(false, schema.TimeUnitMicros)))}, path: "local/" + first}},
 		StringTooLong:   {{files: map[string][]byte{table + third: raw(t, ids(1), text("name", "abcdef"), markers(4))}, limit: func(l *linter) { l.maxString = 5 }}},
 	}
+}
+
+// damaged is a file in which a page of a column can't be decoded that is neither
+// text nor key nor marker.
+func damaged(t *testing.T) []byte {
+	b := rawCompressed(t, compress.Codecs.Zstd, ids(1), rawColumn{schema.NewInt64Node("more", optional, -1), []int64{7}, nil}, markers(4))
+	frame := []byte{0x28, 0xb5, 0x2f, 0xfd} // how each of a column's two pages begins
+	at := 0
+	for range 4 {
+		at += bytes.Index(b[at:], frame) + 1
+	}
+	b[at]++
+	return b
 }
 
 // TestLintRules provokes every rule in an otherwise sound zone, and wants that
