@@ -60,7 +60,11 @@ func runLint(ctx context.Context, o lintOptions, s streams) error {
 	defer done()
 	v := lintView{s: s, json: o.json, ignore: o.ignore}
 	v.begin(cfg)
-	looked, err := landing.Lint(ctx, zone, v.finding)
+	schema := "dbo" // Fabric's own
+	if cfg != nil {
+		schema = cfg.Mirror.DefaultSchema
+	}
+	looked, err := landing.Lint(ctx, zone, schema, v.finding)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func TestVerifyUnderLoad(t *testing.T) {
 		}
 	})
 	t.Run("lint", func(t *testing.T) { // while files are published, and moved away
-		looked, err := landing.Lint(t.Context(), w.zone, func(f landing.Finding) { t.Errorf("our own landing zone: %+v", f) })
+		looked, err := landing.Lint(t.Context(), w.zone, "public", func(f landing.Finding) { t.Errorf("our own landing zone: %+v", f) })
 		if err != nil || looked.Tables != 2 || looked.Files == 0 {
 			t.Errorf("looked at %+v, %v", looked, err)
 		}

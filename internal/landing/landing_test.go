@@ -338,7 +338,7 @@ func FuzzMetadata(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		l := newLinter(nil, func(x Finding) {
+		l := newLinter(nil, "dbo", func(x Finding) {
 			if x.Severity == "" {
 				t.Errorf("a finding without a rule: %+v", x)
 			}

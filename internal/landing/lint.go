@@ -31,10 +31,10 @@ type Linted struct {
 // Lint looks at a landing zone of any publisher, changes nothing, and calls
 // found for what it finds, table by table. It blocks while it reads every data
 // file that Fabric has not moved away, one in memory at a time. A file that goes
-// away meanwhile was processed, and is no finding. The error is that it could not
-// look.
-func Lint(ctx context.Context, s store.Store, found func(Finding)) (Linted, error) {
-	l := newLinter(s, found)
+// away meanwhile was processed, and is no finding. A folder in no schema's folder is
+// of defaultSchema. The error is that it could not look.
+func Lint(ctx context.Context, s store.Store, defaultSchema string, found func(Finding)) (Linted, error) {
+	l := newLinter(s, defaultSchema, found)
 	err := l.zone(ctx)
 	return l.linted, err
 }
@@ -45,7 +45,8 @@ type linter struct {
 	found  func(Finding)
 	linted Linted
 	now    time.Time
-	today  int64 // bytes that were published within a day
+	today  int64  // bytes that were published within a day
+	schema string // the default one
 
 	maxTables int
 	maxToday  int64 // bytes
@@ -54,8 +55,8 @@ type linter struct {
 	maxFiles  int   // that may wait in a table's folder, if they are small
 }
 
-func newLinter(s store.Store, found func(Finding)) *linter {
-	return &linter{s: s, found: found, now: time.Now(), maxTables: 1000, maxToday: 1 << 40, maxRows: 900_000, maxString: 16 << 20, maxFiles: 1000}
+func newLinter(s store.Store, defaultSchema string, found func(Finding)) *linter {
+	return &linter{s: s, found: found, schema: defaultSchema, now: time.Now(), maxTables: 1000, maxToday: 1 << 40, maxRows: 900_000, maxString: 16 << 20, maxFiles: 1000}
 }
 
 // report tells a finding; the format may be empty when the rule says all.
@@ -78,6 +79,7 @@ func (l *linter) zone(ctx context.Context) error {
 	if l.linted.Tables = len(tables); len(tables) > l.maxTables {
 		l.report(TablesTooMany, "", "%d tables of at most %d", len(tables), l.maxTables)
 	}
+	l.twice(tables)
 	for _, dir := range tables {
 		if err := l.table(ctx, dir); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
@@ -143,6 +145,23 @@ func (l *linter) tables(ctx context.Context, root []store.Info) (dirs []string, 
 		}
 	}
 	return dirs, nil
+}
+
+// twice reports folders that are one table to Fabric.
+func (l *linter) twice(dirs []string) {
+	seen := map[string]string{}
+	for _, dir := range dirs {
+		schema, table, ok := strings.Cut(dir, schemaSuffix+"/")
+		if !ok {
+			schema, table = l.schema, dir
+		}
+		name := strings.ToLower(schema + "/" + table)
+		if before, ok := seen[name]; ok {
+			l.report(TableTwice, dir, "as is %s", before)
+			continue
+		}
+		seen[name] = dir
+	}
 }
 
 // tableLint is the look at one table.

@@ -26,7 +26,8 @@ type lintedShape struct {
 type lintedColumn struct {
 	batch.Field
 	notNull bool
-	from    string // the first file that has it
+	from    string   // the first file that has it
+	without []string // files of changes after that which leave it out
 }
 
 // file looks into a data file.
@@ -141,12 +142,19 @@ func (l *fileLint) schema() {
 		switch {
 		case i < 0 && !first && leaf.Required:
 			l.report(SchemaNotNullAdded, l.name, "%q", leaf.Name)
+		case i >= 0 && l.sh.columns[i].notNull != leaf.Required:
+			l.report(SchemaNullChanged, l.name, "%q was otherwise in %s", leaf.Name, l.sh.columns[i].from)
 		case i >= 0 && l.sh.columns[i].Type != leaf.Type:
 			l.report(SchemaTypeChanged, l.name, "%q is %s, and was %s in %s", leaf.Name, leaf.Type, l.sh.columns[i].Type, l.sh.columns[i].from)
 		}
 		if i < 0 {
-			l.sh.columns = append(l.sh.columns, lintedColumn{leaf.Field, leaf.Required, base})
+			l.sh.columns = append(l.sh.columns, lintedColumn{Field: leaf.Field, notNull: leaf.Required, from: base})
+			continue
 		}
+		for _, file := range l.sh.columns[i].without { // it wasn't dropped for good, then
+			l.report(SchemaColumnLeftOut, file, "%q, which %s and %s have", leaf.Name, l.sh.columns[i].from, base)
+		}
+		l.sh.columns[i].without = nil
 	}
 	for _, c := range l.sh.columns {
 		if _, ok := l.f.Leaf(c.Name); !ok && c.notNull {
@@ -222,7 +230,7 @@ func (l *fileLint) markers() {
 }
 
 func (l *fileLint) markerValues(col *batch.Column) {
-	inserts, changes := 0, 0
+	inserts, changes, deletes := 0, 0, 0
 	unknown := false
 	for i, v := range col.I32 {
 		switch {
@@ -230,11 +238,16 @@ func (l *fileLint) markerValues(col *batch.Column) {
 			l.unknown(&unknown, "NULL in row %d", i+1)
 		case v == 0:
 			inserts++
-		case v == 1 || v == batch.Delete || v == batch.Upsert:
+		case v == batch.Delete:
+			changes, deletes = changes+1, deletes+1
+		case v == 1 || v == batch.Upsert:
 			changes++
 		default:
 			l.unknown(&unknown, "%d in row %d", v, i+1)
 		}
+	}
+	if deletes < len(col.I32) {
+		l.leavesOut()
 	}
 	if inserts > 0 {
 		l.report(MarkerInsert, l.name, "%d rows", inserts)
@@ -242,6 +255,18 @@ func (l *fileLint) markerValues(col *batch.Column) {
 	if changes > 0 && len(l.meta.keys) == 0 && !l.meta.unreadable && !l.sh.keyless {
 		l.sh.keyless = true
 		l.report(KeyColumnsMissing, l.name, "%d rows are updates, deletes or upserts", changes)
+	}
+}
+
+// leavesOut notes which columns are absent from a file that writes rows. Should they
+// come back, they were no columns that the source has dropped.
+func (l *fileLint) leavesOut() {
+	for i := range l.sh.columns {
+		if c := &l.sh.columns[i]; !c.notNull { // else it was reported
+			if _, ok := l.f.Leaf(c.Name); !ok {
+				c.without = append(c.without, l.name)
+			}
+		}
 	}
 }
 

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/pgmirror/pgmirror/internal/parquet"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
 
@@ -147,45 +149,139 @@ func (m *metadataLint) keyColumns() {
 
 var delimitedTypes = []string{"Double", "Single", "Int16", "Int32", "Int64", "DateTime", "IDate", "ITime", "String", "Boolean", "ByteArray"}
 
-// delimitedOptions are the values that FileFormatTypeProperties may have.
+// delimitedOptions are the names in FileFormatTypeProperties, and the values that
+// they may have; nil is any.
 var delimitedOptions = map[string][]string{
-	"RowSeparator":    {"\r\n", "\n", "\r"},
-	"ColumnSeparator": {",", ";", "|", "\t"},
-	"QuoteCharacter":  {`"`, "'", ""},
-	"EscapeCharacter": {`\`, "/", `"`, ""},
+	"FirstRowAsHeader": {"true"},
+	"RowSeparator":     {"\r\n", "\n", "\r"},
+	"ColumnSeparator":  {",", ";", "|", "\t"},
+	"QuoteCharacter":   {`"`, "'", ""},
+	"EscapeCharacter":  {`\`, "/", `"`, ""},
+	"NullValue":        nil,
+	"Encoding":         nil,
 }
+
+// delimitedEncodings begin the encodings of text that are no guess. The format's
+// pages name UTF-8 alone, and no list.
+var delimitedEncodings = []string{"utf-8", "utf-16", "utf-32", "us-ascii", "iso-8859-", "windows-125", "gb2312", "gb18030", "big5", "shift-jis", "euc-jp", "euc-kr"}
 
 // delimited looks at what describes files that are not Parquet.
 func (m *metadataLint) delimited() {
 	m.take("FileFormat", &m.meta.format)
 	m.take("FileExtension", &m.meta.ending)
-	bad := func(format string, args ...any) { m.report(DelimitedTextInvalid, m.name, format, args...) }
 	switch f := m.meta.format; {
 	case strings.EqualFold(f, delimitedText) && m.meta.ending == "":
-		bad("FileExtension is required for %s", delimitedText)
+		m.bad("FileExtension is required for %s", delimitedText)
 	case f != "" && !strings.EqualFold(f, delimitedText) && !strings.EqualFold(f, "CSV") && !strings.EqualFold(f, "Parquet"):
-		bad("FileFormat is %q", f)
+		m.bad("FileFormat is %q", f)
 	}
 	if m.meta.ending == "" && strings.EqualFold(m.meta.format, "CSV") {
 		m.meta.ending = "csv"
 	}
-	var schema struct {
-		Columns []struct{ Name, DataType string }
-	}
+	var schema struct{ Columns []delimitedColumn }
 	m.take("SchemaDefinition", &schema)
-	for _, c := range schema.Columns {
-		if !slices.Contains(delimitedTypes, c.DataType) {
-			bad("column %q is %q, which is none of %s", c.Name, c.DataType, strings.Join(delimitedTypes, ", "))
-		}
+	m.inside("SchemaDefinition", "Columns")
+	if len(schema.Columns) > 0 {
+		m.columns(schema.Columns)
 	}
 	var props map[string]any
 	m.take("FileFormatTypeProperties", &props)
+	m.inside("FileFormatTypeProperties", slices.Collect(maps.Keys(delimitedOptions))...)
 	for name, v := range props {
-		if allowed, ok := delimitedOptions[name]; ok && !slices.Contains(allowed, fmt.Sprint(v)) {
-			bad("%s is %q, which is none of %q", name, v, allowed)
+		m.option(name, v)
+	}
+}
+
+func (m *metadataLint) bad(format string, args ...any) {
+	m.report(DelimitedTextInvalid, m.name, format, args...)
+}
+
+// inside reports what an object has beside the names that are known.
+func (m *metadataLint) inside(object string, names ...string) {
+	v, _ := m.get(object)
+	var have map[string]json.RawMessage
+	if json.Unmarshal(v, &have) != nil {
+		return // it is absent, or was reported
+	}
+	for k := range have {
+		if !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, k) }) {
+			m.report(MetadataKeyUnknown, m.name, "%q in %s", k, object)
 		}
-		if name == "FirstRowAsHeader" && !strings.EqualFold(fmt.Sprint(v), "true") {
-			bad("FirstRowAsHeader is %v: it must be true", v)
+	}
+}
+
+// delimitedColumn is a column of SchemaDefinition.
+type delimitedColumn struct {
+	Name, DataType string
+	others         []string
+}
+
+// UnmarshalJSON keeps the names that are not known.
+func (c *delimitedColumn) UnmarshalJSON(b []byte) error {
+	var known struct{ Name, DataType string }
+	var have map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(b, &known), json.Unmarshal(b, &have)); err != nil {
+		return err
+	}
+	c.Name, c.DataType = known.Name, known.DataType
+	for k := range have {
+		if !slices.ContainsFunc([]string{"Name", "DataType", "IsNullable"}, func(n string) bool { return strings.EqualFold(n, k) }) {
+			c.others = append(c.others, k)
+		}
+	}
+	return nil
+}
+
+func (m *metadataLint) columns(columns []delimitedColumn) {
+	seen := map[string]bool{}
+	for i, c := range columns {
+		switch {
+		case c.Name == "":
+			m.bad("column %d has no Name", i+1)
+		case seen[c.Name]:
+			m.bad("column %q is there twice", c.Name)
+		}
+		seen[c.Name] = true
+		for _, k := range c.others {
+			m.report(MetadataKeyUnknown, m.name, "%q of column %q", k, c.Name)
+		}
+		if !slices.Contains(delimitedTypes, c.DataType) {
+			m.bad("column %q is %q, which is none of %s", c.Name, c.DataType, strings.Join(delimitedTypes, ", "))
+		}
+		if c.Name == parquet.MarkerColumn {
+			m.marker(i, columns)
+		}
+	}
+	for _, k := range m.meta.keys {
+		if k != "" && !seen[k] {
+			m.bad("key column %q is not in SchemaDefinition", k)
+		}
+	}
+}
+
+func (m *metadataLint) marker(at int, columns []delimitedColumn) {
+	if at != len(columns)-1 {
+		m.report(MarkerNotLast, m.name, "it is column %d of %d in SchemaDefinition", at+1, len(columns))
+	}
+	if t := columns[at].DataType; t != "Int32" {
+		m.report(MarkerTypeWrong, m.name, "it is %s in SchemaDefinition", t)
+	}
+}
+
+// option looks at one of FileFormatTypeProperties.
+func (m *metadataLint) option(name string, v any) {
+	for known, allowed := range delimitedOptions {
+		if !strings.EqualFold(known, name) {
+			continue
+		}
+		text := fmt.Sprint(v)
+		switch {
+		case known == "FirstRowAsHeader" && !strings.EqualFold(text, "true"):
+			m.bad("FirstRowAsHeader is %v: it must be true", v)
+		case known == "Encoding" && !slices.ContainsFunc(delimitedEncodings, func(e string) bool { return strings.HasPrefix(strings.ToLower(text), e) }):
+			m.bad("Encoding is %q, which is not known to be read: write UTF-8", v)
+		case known != "FirstRowAsHeader" && allowed != nil && !slices.Contains(allowed, text):
+			m.bad("%s is %q, which is none of %q", known, v, allowed)
 		}
 	}
 }

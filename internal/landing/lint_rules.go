@@ -26,6 +26,7 @@ const (
 	TablesTooMany          = "TablesTooMany"
 	ChangesTooMany         = "ChangesTooMany"
 	NameStray              = "NameStray"
+	TableTwice             = "TableTwice"
 	TableEmpty             = "TableEmpty"
 	MetadataMissing        = "MetadataMissing"
 	MetadataUnreadable     = "MetadataUnreadable"
@@ -61,6 +62,8 @@ const (
 	SchemaTypeChanged      = "SchemaTypeChanged"
 	SchemaNotNullAdded     = "SchemaNotNullAdded"
 	SchemaNotNullDropped   = "SchemaNotNullDropped"
+	SchemaNullChanged      = "SchemaNullChanged"
+	SchemaColumnLeftOut    = "SchemaColumnLeftOut"
 	TimestampUnit          = "TimestampUnit"
 	TimestampNoZone        = "TimestampNoZone"
 	StringTooLong          = "StringTooLong"
@@ -73,15 +76,16 @@ var rules = []Rule{
 	{TablesTooMany, Fault, "The landing zone has more tables than a mirrored database takes.", "Spread the tables over several mirrored databases."},
 	{ChangesTooMany, Warning, "More was published within a day than Fabric replicates without throttling.", "Spread the tables over several mirrored databases, or send fewer changes."},
 	{NameStray, Warning, "A file or folder lies where Fabric expects none.", "Remove it, or begin its name with an underscore, which Fabric ignores."},
+	{TableTwice, Fault, "Two folders are one table to Fabric: their names differ only in case, or in the default schema's.", "Publish the table in one of them, and remove the other."},
 
 	// A table's folder.
 	{TableEmpty, Warning, "A table's folder has no data file: Fabric reports such a table as failing after some time.", "Publish a first file (a Parquet file without rows will do) or remove the folder."},
 	{MetadataMissing, Fault, "A table's folder has data but no _metadata.json.", "Write _metadata.json into the table's folder after its first file."},
 	{MetadataUnreadable, Fault, "_metadata.json is not valid JSON, or a value in it has the wrong type.", "Write it whole, as one JSON object; upload it under another name and rename it."},
-	{MetadataKeyUnknown, Warning, "_metadata.json has a name that Fabric doesn't know and ignores.", "Correct the name; case counts."},
+	{MetadataKeyUnknown, Warning, "_metadata.json has a name that Fabric doesn't know and ignores.", "Correct the name."},
 	{UpsertNameWrong, Fault, "_metadata.json says isUpsertDefaultMode, which Fabric ignores: rows without marker are inserted.", "The name is isUpsertDefaultRowMarker."},
 	{StrategyUnknown, Fault, "_metadata.json names a fileDetectionStrategy that doesn't exist.", "Use SequentialFileName (the default) or LastUpdateTimeFileDetection."},
-	{DelimitedTextInvalid, Fault, "_metadata.json describes delimited text in a way that Fabric doesn't read.", "See what the detail names: FileFormat DelimitedText needs FileExtension, a header row, and one of the documented separators, quotes and types."},
+	{DelimitedTextInvalid, Fault, "_metadata.json describes delimited text in a way that Fabric doesn't read.", "See what the detail names: FileFormat DelimitedText needs FileExtension, a header row, one of the documented separators, quotes and types, an encoding that is known, and a SchemaDefinition that names every column, also those of the key."},
 	{KeyColumnsInvalid, Fault, "keyColumns of _metadata.json has an empty or repeated name.", "List every key column once."},
 	{KeyColumnsTooMany, Warning, "keyColumns has more columns than Fabric handles well.", "Use at most 4 key columns."},
 	{KeyColumnsMissing, Fault, "Files update or delete rows, but _metadata.json names no keyColumns.", "Add keyColumns; they can be added at any time, but never changed."},
@@ -114,6 +118,8 @@ var rules = []Rule{
 	{SchemaTypeChanged, Fault, "A column changed its type between two files: the table fails.", "Publish the table anew: delete its folder, wait until Fabric dropped it, and make it again."},
 	{SchemaNotNullAdded, Fault, "A column was added as NOT NULL: the table fails, for its older rows have no value.", "Write every column as OPTIONAL."},
 	{SchemaNotNullDropped, Fault, "A column that was NOT NULL is gone: the table fails.", "Go on writing the column, or publish the table anew with OPTIONAL columns."},
+	{SchemaNullChanged, Warning, "A column can be NULL in one file and not in another: files of changes have exactly the first file's schema.", "Write every column as OPTIONAL in every file."},
+	{SchemaColumnLeftOut, Warning, "A file of changes leaves out a column that files before and after it have: it becomes NULL in the rows that are written.", "Write all columns of a row that is there; only files of deletes may do with the key. All is well if the column was dropped and made again."},
 	{TimestampUnit, Warning, "A timestamp is not stored in microseconds, which is all that Delta has.", "Write TIMESTAMP(MICROS): others are rounded, or read wrongly (INT96)."},
 	{TimestampNoZone, Warning, "A timestamp is not adjusted to UTC: Fabric's SQL endpoint leaves such a column out without a word.", "Write it as adjusted to UTC."},
 	{StringTooLong, Warning, "A text is longer than Fabric's SQL endpoint shows: it is cut off there.", "Keep texts below 16 MB, or read the table with Spark."},

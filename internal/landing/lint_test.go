@@ -189,7 +189,7 @@ func zoneOf(t *testing.T, files map[string][]byte) store.Store {
 func lint(t *testing.T, files map[string][]byte, limit func(*linter)) (found []Finding, looked Linted) {
 	t.Helper()
 	s := zoneOf(t, files)
-	l := newLinter(s, func(f Finding) { found = append(found, f) })
+	l := newLinter(s, "dbo", func(f Finding) { found = append(found, f) })
 	if limit != nil {
 		limit(l)
 	}
@@ -222,6 +222,12 @@ type change struct {
 func provoked(t *testing.T) map[string][]change {
 	put := func(name string, body []byte) change { return change{files: map[string][]byte{name: body}} }
 	meta := func(s string) change { return put(table+"_metadata.json", []byte(s)) }
+	twin := func(dir, other string) change {
+		return change{files: map[string][]byte{dir + "/_metadata.json": []byte(keyed), dir + "/" + first: raw(t, ids(1))}, path: max(dir, other)}
+	}
+	csv := func(s string) change {
+		return put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv",`+s+`}`))
+	}
 	data := func(cols ...rawColumn) change { return put(table+third, raw(t, cols...)) }
 	named := func(name string) rawColumn { return text(name, "x") }
 	nested := func() rawColumn {
@@ -239,16 +245,26 @@ func provoked(t *testing.T) map[string][]change {
 		ChangesTooMany:       {{limit: func(l *linter) { l.maxToday = 10 }}},
 		NameStray: {put("readme.txt", nil), put("public.schema/readme.txt", nil), put(table+"readme.txt", nil),
 			{files: map[string][]byte{table + "2026/a.parquet": nil}, path: table + "2026"}},
+		TableTwice:         {twin("Loose", "loose"), twin("dbo.schema/loose", "loose"), twin("DBO.schema/Loose", "loose"), twin("public.schema/Orders", "public.schema/orders")},
 		TableEmpty:         {{files: map[string][]byte{"empty/_metadata.json": []byte(keyed)}, path: "empty"}},
 		MetadataMissing:    {{out: []string{"gz.schema/t/_metadata.json"}, path: "gz.schema/t/_metadata.json"}},
 		MetadataUnreadable: {meta(`{"keyColumns":["id"]`), meta(""), meta(`{"keyColumns":["id"],"fileDetectionStrategy":7}`)},
-		MetadataKeyUnknown: {meta(`{"keyColumns":["id"],"keyColums":[]}`)},
-		UpsertNameWrong:    {meta(`{"keyColumns":["id"],"isUpsertDefaultMode":true}`)},
-		StrategyUnknown:    {meta(`{"keyColumns":["id"],"fileDetectionStrategy":"LastUpdate"}`)},
+		MetadataKeyUnknown: {meta(`{"keyColumns":["id"],"keyColums":[]}`),
+			csv(`"SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32"}],"Keys":[]}`),
+			csv(`"SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32","Nullable":true}]}`),
+			csv(`"FileFormatTypeProperties":{"firstRowAsHeader":true,"ColumnSeperator":","}`),
+		},
+		UpsertNameWrong: {meta(`{"keyColumns":["id"],"isUpsertDefaultMode":true}`)},
+		StrategyUnknown: {meta(`{"keyColumns":["id"],"fileDetectionStrategy":"LastUpdate"}`)},
 		DelimitedTextInvalid: {
 			put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"p","DataType":"Decimal"}]}}`)),
 			put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","FileFormatTypeProperties":{"FirstRowAsHeader":false}}`)),
 			put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","FileFormatTypeProperties":{"ColumnSeparator":"~"}}`)),
+			csv(`"SchemaDefinition":{"Columns":[{"Name":"number","DataType":"Int32"}]}`),
+			csv(`"SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32"},{"DataType":"Int32"}]}`),
+			csv(`"SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32"},{"Name":"id","DataType":"Int64"}]}`),
+			csv(`"FileFormatTypeProperties":{"encoding":"EBCDIC"}`),
+			csv(`"fileformattypeproperties":{"columnseparator":"~"}`),
 			put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"Tab","FileExtension":"csv"}`)),
 			{files: map[string][]byte{"new/_metadata.json": []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText"}`), "new/" + first: []byte("id\n")}, path: "new/_metadata.json"},
 		},
@@ -275,14 +291,20 @@ func provoked(t *testing.T) map[string][]change {
 		ColumnNameForbidden:    {data(ids(1), named("unit price"), markers(4)), data(ids(1), named("a;b"), markers(4))},
 		ColumnNameTwice:        {data(ids(1), named("Name"), text("name", "x"), markers(4))},
 		MarkerMisspelt:         {{files: map[string][]byte{table + third: raw(t, ids(1), text("_RowMarker_", "4"))}, also: []string{MarkerLeftOut}}},
-		MarkerNotLast:          {data(markers(4), ids(1))},
-		MarkerTypeWrong:        {data(ids(1), text(parquet.MarkerColumn, "4"))},
-		MarkerUnknown:          {data(ids(1), markers(3)), data(ids(1), rawColumn{markers().node, []int32{}, []int16{0}})},
-		MarkerInsert:           {data(ids(1), markers(0))},
-		MarkerLeftOut:          {data(ids(1))},
-		SchemaTypeChanged:      {data(ids(1), rawColumn{schema.NewInt64Node("name", optional, -1), []int64{1}, nil}, markers(4))},
-		SchemaNotNullAdded:     {data(ids(1), notNull, markers(4))},
-		SchemaNotNullDropped:   {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), notNull), "strict/" + second: raw(t, ids(1))}, path: "strict/" + second}},
+		MarkerNotLast: {data(markers(4), ids(1)),
+			csv(`"SchemaDefinition":{"Columns":[{"Name":"__rowMarker__","DataType":"Int32"},{"Name":"id","DataType":"Int32"}]}`)},
+		MarkerTypeWrong: {data(ids(1), text(parquet.MarkerColumn, "4")),
+			csv(`"SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32"},{"Name":"__rowMarker__","DataType":"Int16"}]}`)},
+		MarkerUnknown:        {data(ids(1), markers(3)), data(ids(1), rawColumn{markers().node, []int32{}, []int16{0}})},
+		MarkerInsert:         {data(ids(1), markers(0))},
+		MarkerLeftOut:        {data(ids(1))},
+		SchemaTypeChanged:    {data(ids(1), rawColumn{schema.NewInt64Node("name", optional, -1), []int64{1}, nil}, markers(4))},
+		SchemaNotNullAdded:   {data(ids(1), notNull, markers(4))},
+		SchemaNotNullDropped: {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), notNull), "strict/" + second: raw(t, ids(1))}, path: "strict/" + second}},
+		SchemaNullChanged: {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), notNull),
+			"strict/" + second: raw(t, ids(1), rawColumn{schema.NewInt64Node("more", optional, -1), []int64{1}, nil}, markers(4))}, path: "strict/" + second}},
+		SchemaColumnLeftOut: {{files: map[string][]byte{table + third: raw(t, ids(1), markers(4)), table + "00000000000000000004.parquet": raw(t, ids(1), markers(2)),
+			table + "00000000000000000005.parquet": raw(t, ids(1), text("name", "c"), markers(4))}, path: table + third}},
 		TimestampUnit: {data(ids(1), timestamps(schema.NewTimestampLogicalType(true, schema.TimeUnitMillis)), markers(4)),
 			data(ids(1), timestamps(schema.NewTimestampLogicalType(true, schema.TimeUnitNanos)), markers(4)),
 		},
@@ -392,7 +414,7 @@ func (s together) List(ctx context.Context, dir string) ([]store.Info, error) {
 func TestLintMeetsProcessing(t *testing.T) {
 	s := zoneOf(t, soundZone(t))
 	var found []Finding
-	looked, err := Lint(t.Context(), vanishing{s, table + first}, func(f Finding) { found = append(found, f) })
+	looked, err := Lint(t.Context(), vanishing{s, table + first}, "dbo", func(f Finding) { found = append(found, f) })
 	if err != nil || len(found) > 0 || looked.Files != 9 {
 		t.Errorf("got %v, %v, %d files, want no finding and 9 files", err, found, looked.Files)
 	}
@@ -418,7 +440,7 @@ func TestLintOurOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var found []Finding
-	if _, err := Lint(t.Context(), s, func(f Finding) { found = append(found, f) }); err != nil || len(found) > 0 {
+	if _, err := Lint(t.Context(), s, "dbo", func(f Finding) { found = append(found, f) }); err != nil || len(found) > 0 {
 		t.Errorf("got %v, %v", found, err)
 	}
 }
