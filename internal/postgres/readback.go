@@ -217,19 +217,16 @@ func readSome(ctx context.Context, conn *pgconn.PgConn, t *Table, d *Decoder, ke
 			return fmt.Errorf("key column %q: %w", t.Columns[i].Name, err)
 		}
 		args[k], oids[k] = arg, typ.Array
-		params = append(params, fmt.Sprintf("pg_catalog.unnest($%d)", k+1))
+		params = append(params, fmt.Sprintf("pg_catalog.unnest($%d) AS k%d", k+1, k))
 		on = append(on, fmt.Sprintf("t.%s = k.k%d", quoteIdent(t.Columns[i].Name), k))
-	}
-	names := make([]string, len(t.Key))
-	for k := range names {
-		names[k] = fmt.Sprintf("k%d", k)
 	}
 	only := "ONLY "
 	if t.Kind == 'p' {
 		only = ""
 	}
-	sql := fmt.Sprintf("SELECT %s FROM %s%s t JOIN ROWS FROM (%s) AS k(%s) ON %s",
-		d.selectList(), only, t.SQLName(), strings.Join(params, ", "), strings.Join(names, ", "), strings.Join(on, " AND "))
+	// In a SELECT list unnest keeps a composite whole; in FROM it would spread it.
+	sql := fmt.Sprintf("SELECT %s FROM %s%s t JOIN (SELECT %s) k ON %s",
+		d.selectList(), only, t.SQLName(), strings.Join(params, ", "), strings.Join(on, " AND "))
 	rows := conn.ExecParams(ctx, sql, args, oids, nil, []int16{1})
 	var fault error
 	for fault == nil && rows.NextRow() {

@@ -32,7 +32,7 @@ logical replication in binary and in text. All have to be equal, and equal to wh
 - A table streams in binary only when every type in it is marked *binary*; any other makes its stream, not its snapshot, use text.
 - A value that is brought into range is counted and reported. In a key it isn't changed, as two rows could become one: the table is parked.
 - NaN or infinity in a ` + "`numeric(p,s)`" + ` that is a decimal in the mirror parks the table.
-- A key may have any type that has a unique index, but for arrays, hstore and money: such a table has to be given another replica identity.
+- A key may have any type that has a unique index, composites too, but for arrays, hstore and money: such a table has to be given another replica identity.
 - Generated columns are left out, but for stored ones that the publication publishes (PostgreSQL 18).
 - In a database with ` + "`SQL_ASCII`" + ` bytes that are no UTF-8 become U+FFFD, counted; so do those that PostgreSQL 14 shows of a ` + "`\"char\"`" + ` beyond ASCII inside a composite or a range.
 - In a database of another encoding than UTF-8 hstore and ` + "`\"char\"`" + ` are read as text, from the stream too.
