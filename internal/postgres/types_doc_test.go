@@ -31,6 +31,7 @@ logical replication in binary and in text. All have to be equal, and equal to wh
 - A domain is as the type under it; so is a domain in an array.
 - A table streams in binary only when every type in it is marked *binary*; any other makes its stream, not its snapshot, use text.
 - A value that is brought into range is counted and reported. In a key it isn't changed, as two rows could become one: the table is parked.
+- ` + "`money`" + ` has as many decimals as ` + "`lc_monetary`" + ` gives it in the mirror's session: two and ` + "`decimal(19,2)`" + ` in most locales, none for yen, three for dinars.
 - NaN or infinity in a ` + "`numeric(p,s)`" + ` that is a decimal in the mirror parks the table.
 - A key may have any type that has a unique index, composites too, but for arrays, hstore and money: such a table has to be given another replica identity.
 - Generated columns are left out, but for stored ones that the publication publishes (PostgreSQL 18).
