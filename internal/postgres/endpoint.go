@@ -44,9 +44,9 @@ func (e Endpoint) LogValue() slog.Value { return slog.StringValue(e.String()) }
 // Setting is a server parameter of a session.
 type Setting struct{ Name, Value string }
 
-// pinned are the parameters of every session: the first six decide how values
-// look as text, which must be the same in a snapshot and in the stream; the
-// rest keep a long transaction or an idle slot alive. With row_security off a
+// pinned are the parameters of every session: the first eight decide how values
+// look as text, which must be the same in a snapshot and in the stream, a regclass by
+// what it would be found as; the rest keep a long transaction or an idle slot alive. With row_security off a
 // row policy is an error instead of rows missing in silence.
 var pinned = []Setting{
 	{"client_encoding", "UTF8"},
@@ -55,6 +55,8 @@ var pinned = []Setting{
 	{"timezone", "UTC"},
 	{"extra_float_digits", "3"},
 	{"bytea_output", "hex"},
+	{"search_path", "public"},
+	{"quote_all_identifiers", "off"},
 	{"statement_timeout", "0"},
 	{"lock_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},

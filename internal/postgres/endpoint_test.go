@@ -77,9 +77,10 @@ func TestEndpointRefuses(t *testing.T) {
 func TestPinnedSettings(t *testing.T) {
 	e := database(t, "")
 	run(t, e, fmt.Sprintf(`ALTER DATABASE %[1]q SET datestyle = 'German'; ALTER DATABASE %[1]q SET intervalstyle = 'sql_standard'; ALTER DATABASE %[1]q SET timezone = 'Asia/Kolkata';
-		ALTER DATABASE %[1]q SET extra_float_digits = 0; ALTER DATABASE %[1]q SET bytea_output = 'escape'; ALTER DATABASE %[1]q SET statement_timeout = 1000`, e.Database))
-	const show = `SELECT string_agg(current_setting(n), '|') FROM unnest('{datestyle,intervalstyle,timezone,extra_float_digits,bytea_output,statement_timeout,idle_session_timeout,application_name,client_encoding}'::text[]) n`
-	const want = "ISO, MDY|iso_8601|UTC|3|hex|0|0|pgmirror|UTF8"
+		ALTER DATABASE %[1]q SET extra_float_digits = 0; ALTER DATABASE %[1]q SET bytea_output = 'escape'; ALTER DATABASE %[1]q SET statement_timeout = 1000;
+		ALTER DATABASE %[1]q SET search_path = 'other'; ALTER DATABASE %[1]q SET quote_all_identifiers = on`, e.Database))
+	const show = `SELECT string_agg(current_setting(n), '|') FROM unnest('{datestyle,intervalstyle,timezone,extra_float_digits,bytea_output,statement_timeout,idle_session_timeout,application_name,client_encoding,search_path,quote_all_identifiers}'::text[]) n`
+	const want = "ISO, MDY|iso_8601|UTC|3|hex|0|0|pgmirror|UTF8|public|off"
 	var got string
 	if err := connect(t, e).QueryRow(t.Context(), show).Scan(&got); err != nil || got != want {
 		t.Errorf("got %s, %v", got, err)

@@ -218,7 +218,7 @@ func readSome(ctx context.Context, conn *pgconn.PgConn, t *Table, d *Decoder, ke
 		}
 		args[k], oids[k] = arg, typ.Array
 		params = append(params, fmt.Sprintf("pg_catalog.unnest($%d) AS k%d", k+1, k))
-		on = append(on, fmt.Sprintf("t.%s = k.k%d", quoteIdent(t.Columns[i].Name), k))
+		on = append(on, fmt.Sprintf("t.%s %s k.k%d", quoteIdent(t.Columns[i].Name), typ.Equal, k))
 	}
 	only := "ONLY "
 	if t.Kind == 'p' {

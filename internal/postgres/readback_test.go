@@ -15,7 +15,7 @@ import (
 // Rows are found by keys of every type that a key may have.
 func TestReadRowsByKey(t *testing.T) {
 	e := database(t, "")
-	run(t, e, `CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"'); CREATE EXTENSION citext; CREATE TYPE pair AS (n int, s text); CREATE DOMAIN duo AS pair; CREATE DOMAIN code AS varchar(9); CREATE DOMAIN price AS numeric(25,3)`)
+	run(t, e, `CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"'); CREATE SCHEMA elsewhere; CREATE EXTENSION citext SCHEMA elsewhere; CREATE EXTENSION ltree SCHEMA elsewhere; CREATE TYPE pair AS (n int, s text); CREATE DOMAIN duo AS pair; CREATE DOMAIN code AS varchar(9); CREATE DOMAIN price AS numeric(25,3)`)
 	conn := connect(t, e)
 	for i, c := range []struct{ typ, there, gone string }{
 		{"boolean", "f", "t"}, {"smallint", "-3", "4"}, {"int", "-3", "4"}, {"bigint", "9223372036854775807", "4"}, {"oid", "4294967295", "4"},
@@ -23,7 +23,7 @@ func TestReadRowsByKey(t *testing.T) {
 		{"date", "0001-01-01", "9999-12-31"}, {"timestamp", "0001-01-01 00:00:00.000001", "2024-01-01"}, {"timestamptz", "1969-12-31 23:59:59.999999+00", "2024-01-01"},
 		{"time", "12:34:56.7", "24:00"}, {"timetz", "12:34:56.7-08", "24:00+00"}, {"interval", "-1 year 2 days -3.5 seconds", "1 s"},
 		{"uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"}, {"text", `a "q" \ , {}`, "NULL"}, {"code", "NULL", "x"}, {"char(4)", "a", "b"},
-		{`"char"`, "a", "b"}, {"name", "a b", "c"}, {"citext", "Ab", "xy"}, {"pair", `(1,"a\"\"\\\\ b")`, "(,)"}, {"duo", "(1,x)", "(2,)"}, {"int4range", "[1,5)", "empty"}, {"regclass", "pg_class", "pg_type"}, {"mood", `it's "ok"`, "sad"}, {"bytea", `\x00ff5c`, `\x`}, {"inet", "10.0.0.0/8", "::1"}, {"jsonb", `{"a": [1]}`, "1"},
+		{`"char"`, "a", "b"}, {"name", "a b", "c"}, {"elsewhere.citext", "Ab", "xy"}, {"elsewhere.ltree", "a.b", "a"}, {"pair", `(1,"a\"\"\\\\ b")`, "(,)"}, {"duo", "(1,x)", "(2,)"}, {"int4range", "[1,5)", "empty"}, {"regclass", "pg_class", "pg_type"}, {"mood", `it's "ok"`, "sad"}, {"bytea", `\x00ff5c`, `\x`}, {"inet", "10.0.0.0/8", "::1"}, {"jsonb", `{"a": [1]}`, "1"},
 		{"macaddr", "08:00:2b:01:02:03", "08:00:2b:01:02:04"}, {"varbit", "101", "1"},
 	} {
 		name := fmt.Sprintf("k%d", i)

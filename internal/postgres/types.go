@@ -18,6 +18,7 @@ type pgType struct {
 	Output string // what the output function is: "array_out", or for an extension's as "hstore.hstore_out"
 	Delim  byte   // between the elements of an array of it
 	Array  uint32 // the type of arrays of it, or 0
+	Equal  string // its operator = in SQL, wherever that lies
 
 	Base       *pgType // of a domain
 	BaseTypmod int32
@@ -180,13 +181,19 @@ func (t *pgType) anyBytes() bool {
 }
 
 // typeSQL knows an output function by whose it is: somebody's own may have the name
-// of another, and write what it likes.
+// of another, and write what it likes. An extension's type has an = of its own, which
+// the default B-tree operator class (pg_am 403, strategy 3) names.
 const typeSQL = `SELECT t.oid, t.typname, t.typtype::text,
 	CASE WHEN e.extname IS NOT NULL THEN e.extname || '.' || p.proname WHEN p.oid = 751 THEN 'array_out' ELSE '' END,
 	t.typdelim::text, t.typarray, t.typbasetype, t.typtypmod,
 	CASE WHEN p.oid = 751 THEN t.typelem ELSE 0 END::oid,
 	pg_catalog.scale(0::pg_catalog.money::pg_catalog.numeric),
-	pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII')
+	pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII'),
+	coalesce((SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+		FROM pg_catalog.pg_opclass c
+		JOIN pg_catalog.pg_amop a ON a.amopfamily = c.opcfamily AND a.amoplefttype = c.opcintype AND a.amoprighttype = c.opcintype AND a.amopstrategy = 3
+		JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+		WHERE c.opcintype = t.oid AND c.opcmethod = 403 AND c.opcdefault), 'OPERATOR(pg_catalog.=)')
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_proc p ON p.oid = t.typoutput
 LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
 LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
@@ -227,7 +234,7 @@ func loadTypes(ctx context.Context, q Querier, oids []uint32) (map[uint32]*pgTyp
 func scanType(row pgx.CollectableRow) (*pgType, error) {
 	var t pgType
 	var kind, delim string
-	err := row.Scan(&t.OID, &t.Name, &kind, &t.Output, &delim, &t.Array, &t.base, &t.BaseTypmod, &t.elem, &t.MoneyScale, &t.Converted)
+	err := row.Scan(&t.OID, &t.Name, &kind, &t.Output, &delim, &t.Array, &t.base, &t.BaseTypmod, &t.elem, &t.MoneyScale, &t.Converted, &t.Equal)
 	if err != nil {
 		return nil, err
 	}
