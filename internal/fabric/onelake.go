@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -28,6 +29,7 @@ type OneLakeOptions struct {
 	Workspace  string                 // id, or name when Item is a name too
 	Item       string                 // id, or name with its type: shop.MountedRelationalDatabase
 	Path       string                 // within the item: Files/LandingZone
+	Patience   time.Duration          // how long a try may go without an answer; 0: a minute
 }
 
 const publicOneLake = "https://onelake.dfs.fabric.microsoft.com"
@@ -58,6 +60,9 @@ func NewOneLake(o OneLakeOptions) (store.Store, error) {
 	if o.Endpoint == "" {
 		o.Endpoint = publicOneLake
 	}
+	if o.Patience == 0 {
+		o.Patience = lakePatience
+	}
 	if _, err := endpoint(o.Endpoint); err != nil {
 		return nil, err
 	}
@@ -73,7 +78,7 @@ func NewOneLake(o OneLakeOptions) (store.Store, error) {
 	options := &filesystem.ClientOptions{ClientOptions: policy.ClientOptions{
 		Retry:            policy.RetryOptions{MaxRetries: 4, RetryDelay: 300 * time.Millisecond, MaxRetryDelay: time.Minute},
 		PerCallPolicies:  []policy.Policy{lakeAnswers{}, addressing{u.Path}},
-		PerRetryPolicies: []policy.Policy{noChallenge{}},
+		PerRetryPolicies: []policy.Policy{noChallenge{}, tryLimit{o.Patience}},
 	}}
 	if o.HTTP != nil {
 		options.Transport = o.HTTP
@@ -83,6 +88,66 @@ func NewOneLake(o OneLakeOptions) (store.Store, error) {
 		return nil, fmt.Errorf("open OneLake: %w", err)
 	}
 	return &lake{fs: c, prefix: prefix}, nil
+}
+
+// lakePatience is twice what the storage service gives itself for a request
+// ("Setting timeouts for Blob service operations": 30 s). What is sent gets its own
+// time on top, at slowLine: two minutes for the 8 MiB of an append, on a line that
+// takes that long.
+const (
+	lakePatience = time.Minute
+	slowLine     = 64 << 10 // bytes a second
+)
+
+// tryLimit ends a try that gets no answer, so that it is made again: a service that
+// takes a connection and then says nothing would hold its caller for ever. An answer
+// may take as long as it likes, as long as something of it comes.
+type tryLimit struct{ patience time.Duration }
+
+// Do sends the request once.
+func (l tryLimit) Do(req *policy.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Raw().Context())
+	limit := l.patience + time.Duration(max(req.Raw().ContentLength, 0))*time.Second/slowLine
+	timer := time.AfterFunc(limit, func() { cancel(fmt.Errorf("onelake: no answer within %s", limit)) })
+	resp, err := req.Clone(ctx).Next()
+	timer.Stop()
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && req.Raw().Context().Err() == nil {
+			err = cause // not the context's words: the caller's has not ended
+		}
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &patientBody{resp.Body, l.patience, timer, cancel, func() error { return context.Cause(ctx) }}
+	return resp, nil
+}
+
+// patientBody is an answer's body that breaks when nothing more of it comes.
+type patientBody struct {
+	io.ReadCloser
+	patience time.Duration
+	timer    *time.Timer // ends the try
+	cancel   context.CancelCauseFunc
+	ended    func() error // why the try was ended; nil while it goes on
+}
+
+// Read reads, and waits at most as long as the patience.
+func (b *patientBody) Read(p []byte) (int, error) {
+	b.timer.Reset(b.patience)
+	n, err := b.ReadCloser.Read(p)
+	b.timer.Stop()
+	if why := b.ended(); why != nil && err != nil && err != io.EOF {
+		err = why
+	}
+	return n, err
+}
+
+// Close ends the try.
+func (b *patientBody) Close() error {
+	b.timer.Stop()
+	err := b.ReadCloser.Close()
+	b.cancel(nil)
+	return err
 }
 
 // Stat describes a file or a folder.

@@ -39,7 +39,10 @@ func (token) GetToken(_ context.Context, o policy.TokenRequestOptions) (azcore.A
 type fault func(w http.ResponseWriter, r *http.Request, service http.Handler) (answered bool)
 
 // openLake serves a new OneLake over TLS and opens its landing zone.
-func openLake(t *testing.T, f fault) (s store.Store, dir string) {
+func openLake(t *testing.T, f fault) (s store.Store, dir string) { return openPatient(t, f, 0) }
+
+// openPatient is openLake with a client that waits so long for an answer.
+func openPatient(t *testing.T, f fault, patience time.Duration) (s store.Store, dir string) {
 	t.Helper()
 	root := t.TempDir()
 	dir = filepath.Join(root, workspace, item, "Files", "LandingZone")
@@ -61,13 +64,13 @@ func openLake(t *testing.T, f fault) (s store.Store, dir string) {
 		}
 	}))
 	t.Cleanup(func() { srv.Close(); service.Close() })
-	return newLake(t, srv), dir
+	return newLake(t, srv, patience), dir
 }
 
-func newLake(t *testing.T, srv *httptest.Server) store.Store {
+func newLake(t *testing.T, srv *httptest.Server, patience time.Duration) store.Store {
 	t.Helper()
 	s, err := fabric.NewOneLake(fabric.OneLakeOptions{
-		Endpoint: srv.URL, Credential: token{}, HTTP: srv.Client(), Workspace: workspace, Item: item, Path: "Files/LandingZone",
+		Endpoint: srv.URL, Credential: token{}, HTTP: srv.Client(), Workspace: workspace, Item: item, Path: "Files/LandingZone", Patience: patience,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -179,6 +182,57 @@ func TestOneLakeLostAnswers(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A service that takes a request and doesn't answer, or breaks off in the middle of
+// an answer, holds nobody: the try ends and is made again. One that is slow in
+// taking much is given the time.
+func TestOneLakeSilence(t *testing.T) {
+	silent := func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		<-r.Context().Done()
+		return true
+	}
+	half := func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		w.Header().Set("Content-Length", "3")
+		w.Write([]byte("t"))
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+		return true
+	}
+	for name, c := range map[string]struct {
+		of func(*http.Request) bool
+		do fault
+	}{
+		"create": {func(r *http.Request) bool { return r.URL.Query().Get("resource") == "file" }, silent},
+		"rename": {func(r *http.Request) bool { return r.Header.Get("x-ms-rename-source") != "" }, silent},
+		"list":   {func(r *http.Request) bool { return r.URL.Query().Get("resource") == "filesystem" }, silent},
+		"read":   {func(r *http.Request) bool { return r.Method == http.MethodGet && r.URL.Query().Get("resource") == "" }, half},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var met atomic.Bool
+			s, _ := openPatient(t, func(w http.ResponseWriter, r *http.Request, service http.Handler) bool {
+				return c.of(r) && met.CompareAndSwap(false, true) && c.do(w, r, service)
+			}, 500*time.Millisecond)
+			if walk(t, s); !met.Load() {
+				t.Error("no request was met with silence")
+			}
+		})
+	}
+	t.Run("slow line", func(t *testing.T) {
+		t.Parallel()
+		appends := 0
+		s, _ := openPatient(t, func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+			if r.URL.Query().Get("action") == "append" {
+				appends++
+				<-time.After(time.Second) // more than the patience
+			}
+			return false
+		}, 500*time.Millisecond)
+		if _, err := s.Put(t.Context(), "f", make([]byte, 1<<20), store.Cond{}); err != nil || appends != 1 {
+			t.Errorf("got %v, %d appends, want one", err, appends)
+		}
+	})
 }
 
 // walk puts, replaces, renames and removes, and each must succeed.
