@@ -25,15 +25,19 @@ type runMetrics struct {
 	mirror string
 	zone   store.Store
 	addr   net.Addr
+	now    func() time.Time
 
 	mu        sync.Mutex
 	tables    map[string]*tableMetrics
 	slot      *mirror.Slot
+	slotAt    time.Time // when it was looked at
+	heard     time.Time // when it was, or a position was confirmed; at first when the run began
 	confirmed landing.LSN
 	snapshot  mirror.Event // the last progress
 	retries   int64
 	pace, lag time.Duration
-	trouble   string // why the run doesn't go on at this moment; "" when it does
+	trouble   string // why the last attempt failed; "" once the next one gets on
+	waits     string // what the making of the slot waits for
 	lookFault error
 }
 
@@ -51,8 +55,15 @@ type tableMetrics struct {
 // stateEvery is how often the state files are read: a scrape costs nothing.
 const stateEvery = 30 * time.Second
 
+// A run looks at its slot every ten seconds or so, between which it may have to wait
+// a minute for Fabric.
+const (
+	slotFresh = 2 * time.Minute // what was seen of the slot is told that long
+	slotQuiet = 5 * time.Minute // a run that hears nothing of its slot doesn't go on
+)
+
 func newRunMetrics(name string, zone store.Store) *runMetrics {
-	return &runMetrics{mirror: name, zone: zone, tables: map[string]*tableMetrics{}}
+	return &runMetrics{mirror: name, zone: zone, tables: map[string]*tableMetrics{}, now: time.Now, heard: time.Now()}
 }
 
 // serve answers at addr until stop is called. An address without a host is on
@@ -100,7 +111,6 @@ func (m *runMetrics) event(e mirror.Event) {
 		t.rows += e.Rows
 		t.files = e.Number
 		t.lsn, t.committed = max(t.lsn, e.LSN), e.CommitTime
-		m.trouble = ""
 	case mirror.TableCopied:
 		m.table(e.Table).phase = "replicating"
 	case mirror.Parked:
@@ -111,19 +121,44 @@ func (m *runMetrics) event(e mirror.Event) {
 		m.table(e.Table).ignored += e.Rows
 	case mirror.SnapshotProgress, mirror.SnapshotDone:
 		m.snapshot = e
-		m.trouble = ""
-	case mirror.Streaming:
-		m.trouble = ""
+		m.waits = ""
+	case mirror.SnapshotStarted, mirror.Streaming: // the slot is made; whether it goes on from there is to be seen
+		m.waits = ""
 	case mirror.Confirmed:
-		m.confirmed, m.trouble = e.LSN, ""
+		m.confirmed = e.LSN
+		m.hear()
 	case mirror.SlotHealth:
-		m.slot = e.Slot
+		m.slot, m.slotAt = e.Slot, m.now()
+		m.hear()
+	case mirror.Waiting:
+		if e.Table == "" {
+			m.waits = e.Reason
+		}
 	case mirror.Paced:
 		m.pace, m.lag = e.Wait, e.Took
 	case mirror.Retrying:
 		m.retries++
-		m.trouble = e.Reason
+		m.trouble, m.waits = e.Reason, ""
 	}
+}
+
+// hear notes a sign that the run gets on with its slot.
+func (m *runMetrics) hear() { m.heard, m.trouble, m.waits = m.now(), "", "" }
+
+// ill says why the run doesn't go on at this moment; "" when it does.
+func (m *runMetrics) ill() string {
+	quiet := m.now().Sub(m.heard)
+	switch {
+	case m.trouble != "":
+		return m.trouble
+	case m.waits != "":
+		return "waiting for " + m.waits
+	case m.slot != nil && m.slot.WALStatus == "lost":
+		return "the slot is lost"
+	case quiet > slotQuiet:
+		return "nothing was heard of the slot for " + seconds(quiet)
+	}
+	return ""
 }
 
 // look reads the state files: a table's phase is seen nowhere else as a whole.
@@ -151,10 +186,7 @@ func (m *runMetrics) look(ctx context.Context) {
 // doesn't. A parked table is one table's fault and doesn't count.
 func (m *runMetrics) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	m.mu.Lock()
-	trouble := m.trouble
-	if trouble == "" && m.slot != nil && m.slot.WALStatus == "lost" {
-		trouble = "the slot is lost"
-	}
+	trouble := m.ill()
 	m.mu.Unlock()
 	if trouble != "" {
 		http.Error(w, trouble, http.StatusServiceUnavailable)
@@ -181,7 +213,7 @@ func (m *runMetrics) exposition() []byte {
 	x.one("coalescing_seconds", "gauge", "How long changes wait for others to share their file; 0 before the first look.", m.pace.Seconds())
 	x.one("fabric_lag_seconds", "gauge", "How late Fabric says that its last changes were, when the above last changed.", m.lag.Seconds())
 	x.one("retries_total", "counter", "Attempts that failed and were made again.", m.retries)
-	x.one("healthy", "gauge", "0 while an attempt has failed and the next one hasn't got going.", truth(m.trouble == ""))
+	x.one("healthy", "gauge", "0 while /healthz says 503: the run doesn't go on.", truth(m.ill() == ""))
 	x.one("state_readable", "gauge", "0 when the landing zone's state could not be read: phases are old then.",
 		truth(m.lookFault == nil || errors.Is(m.lookFault, mirror.ErrNoMirror)))
 	return x.Bytes()
@@ -219,8 +251,8 @@ func (m *runMetrics) writeTables(x *exposition) {
 
 func (m *runMetrics) writeSlot(x *exposition) {
 	x.one("confirmed_lsn_bytes", "gauge", "What the slot was told is durable.", uint64(m.confirmed))
-	if m.slot == nil {
-		return
+	if m.slot == nil || m.now().Sub(m.slotAt) > slotFresh {
+		return // an old look would be taken for the slot as it is
 	}
 	x.one("slot_retained_wal_bytes", "gauge", "WAL that the server keeps for the slot.", m.slot.RetainedBytes)
 	if m.slot.SafeWALSize >= 0 { // the server has a limit

@@ -54,6 +54,12 @@ func TestRunMetrics(t *testing.T) {
 			t.Errorf("no line %s", want)
 		}
 	}
+	m.mu.Lock()
+	m.now = func() time.Time { return time.Now().Add(slotFresh + time.Second) }
+	m.mu.Unlock()
+	if _, later := get(t, m, "/metrics"); strings.Contains(later, "pgmirror_slot_") || !strings.Contains(later, "pgmirror_confirmed_lsn_bytes") {
+		t.Error("what was seen of the slot is told for ever")
+	}
 	if strings.Contains(text, "safe_wal") {
 		t.Error("a safe_wal_size is told where the server has no limit")
 	}
@@ -65,8 +71,8 @@ func TestRunMetrics(t *testing.T) {
 	}
 }
 
-// TestHealth: it turns when an attempt fails, and back when the next one gets
-// going.
+// TestHealth: it turns when an attempt fails, when a slot can't be made, and when
+// nothing is heard of it; and back by a sign of the slot.
 func TestHealth(t *testing.T) {
 	m := newRunMetrics("shop", openDir(t, t.TempDir()))
 	stop, err := m.serve(t.Context(), "127.0.0.1:0")
@@ -74,17 +80,30 @@ func TestHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
+	began, good := time.Now(), &mirror.Slot{WALStatus: "reserved"}
 	for _, step := range []struct {
 		event mirror.Event
+		after time.Duration
 		code  int
 		says  string
 	}{
-		{mirror.Event{Kind: mirror.Streaming}, 200, "ok\n"},
-		{mirror.Event{Kind: mirror.Parked, Table: "public.odd", Reason: "one table's fault"}, 200, "ok\n"},
-		{mirror.Event{Kind: mirror.Retrying, Reason: "the server is gone"}, 503, "the server is gone\n"},
-		{mirror.Event{Kind: mirror.Streaming}, 200, "ok\n"},
-		{mirror.Event{Kind: mirror.SlotHealth, Slot: &mirror.Slot{WALStatus: "lost"}}, 503, "the slot is lost\n"},
+		{mirror.Event{Kind: mirror.Waiting, Reason: "a transaction to end"}, 0, 503, "waiting for a transaction to end\n"},
+		{mirror.Event{Kind: mirror.SnapshotStarted}, 0, 200, "ok\n"},
+		{mirror.Event{Kind: mirror.Streaming}, 0, 200, "ok\n"},
+		{mirror.Event{Kind: mirror.Parked, Table: "public.odd", Reason: "one table's fault"}, 0, 200, "ok\n"},
+		{mirror.Event{Kind: mirror.Waiting, Table: "public.odd", Reason: "its lock"}, 0, 200, "ok\n"},
+		{mirror.Event{Kind: mirror.Retrying, Reason: "the server is gone"}, 0, 503, "the server is gone\n"},
+		{mirror.Event{Kind: mirror.Streaming}, 0, 503, "the server is gone\n"}, // it may fail just after
+		{mirror.Event{Kind: mirror.SlotHealth, Slot: good}, 0, 200, "ok\n"},
+		{mirror.Event{Kind: mirror.Retrying, Reason: "again"}, 0, 503, "again\n"},
+		{mirror.Event{Kind: mirror.Confirmed, LSN: 1}, 0, 200, "ok\n"},
+		{mirror.Event{Kind: mirror.Published, Table: "public.orders"}, slotQuiet + time.Minute, 503, "nothing was heard of the slot for 6m00s\n"},
+		{mirror.Event{Kind: mirror.SlotHealth, Slot: good}, slotQuiet + time.Minute, 200, "ok\n"},
+		{mirror.Event{Kind: mirror.SlotHealth, Slot: &mirror.Slot{WALStatus: "lost"}}, slotQuiet + time.Minute, 503, "the slot is lost\n"},
 	} {
+		m.mu.Lock()
+		m.now = func() time.Time { return began.Add(step.after) }
+		m.mu.Unlock()
 		m.event(step.event)
 		if code, says := get(t, m, "/healthz"); code != step.code || says != step.says {
 			t.Errorf("after %s: %d %q, want %d %q", step.event.Kind, code, says, step.code, step.says)
