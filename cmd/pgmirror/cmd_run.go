@@ -75,6 +75,14 @@ func runRun(ctx context.Context, o runOptions, s streams) error {
 	if err != nil {
 		return err
 	}
+	view := newRunView(s, cfg, o.json)
+	if err := runMirror(ctx, o, s, cfg, view); err != nil {
+		return view.failed(ctx, err)
+	}
+	return view.end()
+}
+
+func runMirror(ctx context.Context, o runOptions, s streams, cfg *config.Config, view *runView) error {
 	push, err := pushConfig(ctx, s, cfg)
 	if err != nil {
 		return err
@@ -83,7 +91,6 @@ func runRun(ctx context.Context, o runOptions, s streams) error {
 	push.Renew = func(ctx context.Context) (postgres.Endpoint, error) { return signIn(ctx, o.config, s) }
 	push.Changing = func(what string, do func() error) error { return s.doors.audited(inDatabase(cfg, what, ""), do) }
 	push.Reseed = o.reseed || cfg.Allows(config.Reseed)
-	view := newRunView(s, cfg, o.json)
 	guard := &walGuard{warn: view.warn}
 	watchers := []func(mirror.Event){view.event, guard.event}
 	if o.metrics != "" {
@@ -101,10 +108,7 @@ func runRun(ctx context.Context, o runOptions, s streams) error {
 			tell(e)
 		}
 	}
-	if err := mirror.Run(ctx, push); err != nil {
-		return mirrorFailure(err)
-	}
-	return view.end()
+	return mirrorFailure(mirror.Run(ctx, push))
 }
 
 // pushConfig asks the set-up plane where the mirror is and how to sign in. It
@@ -234,7 +238,8 @@ func (ses *session) publications(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// mirrorFailure gives a fault of the data plane its code and its next command.
+// mirrorFailure gives a fault of the data plane its code and its next command; nil
+// stays nil.
 func mirrorFailure(err error) error {
 	var fault *mirror.Fault
 	if errors.As(err, &fault) {

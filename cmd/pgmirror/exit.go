@@ -75,7 +75,7 @@ func finish(ctx context.Context, s streams, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return int(exitOK)
 	}
-	f := asFailure(ctx, cmd, err)
+	f := asFailure(ctx, cmd.CommandPath(), err)
 	open, left := errors.AsType[*lease.UnprovedError](err)
 	if !left {
 		return int(s.tell(f))
@@ -98,7 +98,7 @@ func (s streams) tell(f *failure) exitCode {
 }
 
 // asFailure gives every error a code: its own, or one for what it is.
-func asFailure(ctx context.Context, cmd *cobra.Command, err error) *failure {
+func asFailure(ctx context.Context, command string, err error) *failure {
 	var f *failure
 	if errors.As(err, &f) {
 		return f
@@ -107,9 +107,9 @@ func asFailure(ctx context.Context, cmd *cobra.Command, err error) *failure {
 	case ctx.Err() != nil:
 		return &failure{Exit: exitInterrupted, Code: "Interrupted", Err: errors.New("stopped as asked")}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &failure{Exit: exitTimeout, Code: "TimedOut", Err: err, Next: cmd.CommandPath()}
+		return &failure{Exit: exitTimeout, Code: "TimedOut", Err: err, Next: command}
 	}
-	return &failure{Exit: exitError, Code: "Failed", Err: err, Next: cmd.CommandPath() + " --help"}
+	return &failure{Exit: exitError, Code: "Failed", Err: err, Next: command + " --help"}
 }
 
 // helpTemplate is cobra's, with what the exit codes mean at its end.

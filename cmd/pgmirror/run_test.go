@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +33,42 @@ func TestRunView(t *testing.T) {
 		v.event(test.event)
 		if !strings.Contains(told.String(), test.says) || out.Len() > 0 {
 			t.Errorf("%s: said %q to people and %q to programs, want %q to people", test.event.Kind, told.String(), out.String(), test.says)
+		}
+	}
+}
+
+// TestRunFailed: what ends a run is the last line for programs, too.
+func TestRunFailed(t *testing.T) {
+	var out bytes.Buffer
+	v := &runView{s: streams{Out: &out}, json: true}
+	err := fail(exitPrecondition, "SlotLost", "pgmirror run --reseed", "the slot is gone")
+	if got := v.failed(t.Context(), err); got != err {
+		t.Errorf("got %v, want the same error", got)
+	}
+	want := `^{"type":"event","time":"[^"]+","kind":"failed","code":"SlotLost","reason":"the slot is gone","next":"pgmirror run --reseed"}\n$`
+	if !regexp.MustCompile(want).MatchString(out.String()) {
+		t.Errorf("got %s", out.String())
+	}
+}
+
+// docs/commands.md lists every kind of event.
+func TestRunKindsAreDocumented(t *testing.T) {
+	source, err := os.ReadFile("../../internal/mirror/event.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../../docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^\\| `run` \\|.*$").FindString(string(doc))
+	kinds := regexp.MustCompile(`EventKind = "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(kinds) < 20 {
+		t.Fatalf("found %d kinds", len(kinds))
+	}
+	for _, k := range append(kinds, []string{"", "failed"}) {
+		if !regexp.MustCompile(`[ ,]` + k[1] + `[,;)]`).MatchString(row) {
+			t.Errorf("docs/commands.md lacks run's kind %s", k[1])
 		}
 	}
 }

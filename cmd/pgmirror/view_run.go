@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/config"
@@ -177,6 +178,24 @@ func (v *runView) end() error {
 			seconds(took), plural(v.total.Rows, "row"), plural(v.total.Files, "file"))
 	}
 	return v.fault
+}
+
+// runFailed is the last line of a run that ends by a fault.
+type runFailed struct {
+	Time   time.Time `json:"time"`
+	Kind   string    `json:"kind"` // failed
+	Code   string    `json:"code"`
+	Reason string    `json:"reason,omitempty"`
+	Next   string    `json:"next,omitempty"`
+}
+
+// failed tells programs why the run ends; people are told by finish. It returns err.
+func (v *runView) failed(ctx context.Context, err error) error {
+	if v.json {
+		f := asFailure(ctx, "pgmirror run", err)
+		v.line("event", runFailed{Time: time.Now(), Kind: "failed", Code: f.Code, Reason: f.Error(), Next: f.Next})
+	}
+	return err
 }
 
 func perSecond(n int64, d time.Duration) int64 {
