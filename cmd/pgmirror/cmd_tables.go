@@ -285,17 +285,57 @@ func (m *openMirror) wait(ctx context.Context, limit time.Duration, kind mirror.
 		if err := pause(ctx, 300*time.Millisecond); err != nil { // each look reads every table's state file
 			return false, err
 		}
-		now, err := m.states(ctx)
-		return err == nil && !slices.ContainsFunc(names, func(name string) bool {
-			schema, table := qualified(m.cfg, name)
-			name = schema + "." + table
-			return !done(kind, before[name], now[name])
-		}), err
+		return m.answered(ctx, kind, names, before)
 	})
 	if err == nil {
 		m.s.say("done after %s", seconds(time.Since(begun)))
 	}
 	return err
+}
+
+// answered says that all requests are answered and what they began is over. Tables
+// that were parked instead of copied are its error, once the others are done.
+func (m *openMirror) answered(ctx context.Context, kind mirror.RequestKind, names []string, before map[string]mirror.TableState) (bool, error) {
+	asked := map[string]bool{} // looked up first: a state is written before its request goes
+	for _, name := range names {
+		schema, table := qualified(m.cfg, name)
+		waits, err := mirror.Asked(ctx, m.zone, schema, table)
+		if err != nil {
+			return false, err
+		}
+		asked[schema+"."+table] = waits
+	}
+	states, err := m.states(ctx)
+	if err != nil {
+		return false, err
+	}
+	var parked []string
+	for name, waits := range asked {
+		switch now := states[name]; {
+		case done(kind, before[name], now):
+		case !waits && parkedInstead(kind, before[name], now):
+			parked = append(parked, name+" ("+now.Reason+")")
+		default:
+			return false, nil
+		}
+	}
+	if len(parked) > 0 {
+		slices.Sort(parked)
+		return false, fail(exitPrecondition, "TableParked", "pgmirror tables list", "parked, and not copied: %s", strings.Join(parked, ", "))
+	}
+	return true, nil
+}
+
+// parkedInstead says that a table which was to be copied was parked after it had
+// been asked for.
+func parkedInstead(kind mirror.RequestKind, before, now mirror.TableState) bool {
+	switch {
+	case now.Phase != "parked":
+		return false
+	case kind == joined: // no request tells when it was taken in
+		return before.Phase != "parked" || before.Generation != now.Generation || before.Reason != now.Reason
+	}
+	return kind == mirror.Resync || kind == mirror.Resume
 }
 
 // done says that a request has been answered, and what it began is over.

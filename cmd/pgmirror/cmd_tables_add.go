@@ -13,16 +13,16 @@ func addTables(ctx context.Context, m *openMirror, a *admin.Session, o tablesOpt
 	if err != nil {
 		return err
 	}
+	before, err := m.states(ctx)
+	if err != nil {
+		return err
+	}
 	if err := m.change(ctx, o, "tables add", a, todo); err != nil || o.dryRun {
 		return err
 	}
 	if len(added) == 0 {
 		m.s.say("Nothing was written: the publications have %s already.", plural(len(o.names), "table"))
 		return nil
-	}
-	before, err := m.states(ctx)
-	if err != nil {
-		return err
 	}
 	for _, t := range added {
 		m.s.say("published: %s", t)
