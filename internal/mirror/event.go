@@ -23,6 +23,7 @@ const (
 	Attached         EventKind = "attached"          // Table, Rows, Reason: those of a partition that came to it are published
 	Repaired         EventKind = "repaired"          // Table, Rows: they were published as the source has them
 	NotRepaired      EventKind = "not-repaired"      // Table, Reason
+	NotAnswered      EventKind = "not-answered"      // Reason: why a request was thrown away
 	Ignored          EventKind = "ignored"           // Table, Rows, Reason
 	Refused          EventKind = "refused"           // Table, Reason: PostgreSQL refuses its updates because a publication has it
 	Waiting          EventKind = "waiting"           // Table, Reason: for what; without a table it is the slot's creation that waits

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/postgres/pgoutput"
 )
@@ -30,7 +31,22 @@ func (m *mirror) catalog(ctx context.Context, conn *pgx.Conn) (published []postg
 	if plain, err = loadPlain(ctx, tx, published); err != nil {
 		return nil, nil, err
 	}
+	refuseTwins(published)
 	return published, plain, nil
+}
+
+// refuseTwins refuses tables whose names are another one's for Fabric.
+func refuseTwins(published []postgres.Table) {
+	first := map[string]string{}
+	for i := range published {
+		t := &published[i]
+		name := fabricName(landing.TableDir(t.Schema, t.Name))
+		if other, taken := first[name]; taken && t.Obstacle == "" {
+			t.Obstacle = fmt.Sprintf("its name differs only in case from that of %s, and Fabric takes both for one table", other)
+		} else if !taken {
+			first[name] = t.String()
+		}
+	}
 }
 
 func loadPlain(ctx context.Context, q postgres.Querier, tables []postgres.Table) (plainColumns, error) {
@@ -96,6 +112,8 @@ func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
 		case slices.Contains(s.Columns, c):
 		case slices.ContainsFunc(s.Columns, func(o columnState) bool { return o.Attnum == c.Attnum }):
 			return fmt.Sprintf("column %q was renamed, here or in the mirror, or has another type", c.Name)
+		case slices.Contains(s.Stored.LeftOut, c.Attnum):
+			return fmt.Sprintf("column %q was left out until now", c.Name)
 		case c.Attnum <= last || taken[strings.ToLower(c.Field)]:
 			return fmt.Sprintf("column %q was dropped and added again", c.Name)
 		case !plain[src.OID][c.Attnum]:

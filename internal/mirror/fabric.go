@@ -27,7 +27,9 @@ type watched struct {
 	lag  time.Duration       // of Fabric
 	rows map[string]int64    // by which it is told whether a table is at work, by fabricName
 	slot Slot
-	pace atomic.Int64 // nanoseconds; 0 before the first look
+
+	looked time.Time    // at the slot
+	pace   atomic.Int64 // nanoseconds; 0 before the first look
 }
 
 // news says that a table's refusal hasn't been told yet.
@@ -77,6 +79,29 @@ func (w *watched) judge(dir string, now FabricTable, there bool) string {
 	return ""
 }
 
+func (w *watched) lookedWithin(d time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(w.looked) < d
+}
+
+// remember is what an earlier run was told of a table: that Fabric had so many rows
+// of it.
+func (w *watched) remember(dir string, rows int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, known := w.seen[dir]; !known && rows > 0 {
+		w.seen[dir] = sighting{rows: rows, known: true}
+	}
+}
+
+// rowsOf is how many rows of a table Fabric has, as it said last.
+func (w *watched) rowsOf(dir string) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen[dir].rows
+}
+
 // forget begins anew with a table that is built anew.
 func (w *watched) forget(dir string) {
 	w.mu.Lock()
@@ -105,6 +130,11 @@ func (m *mirror) lookAtFabric(ctx context.Context) (bool, error) {
 		now, there := said[fabricName(t.w.Dir)]
 		why := m.watched.judge(t.w.Dir, now, there)
 		if why == "" {
+			if there && now.Rows > 0 && t.snapshot().Fabric == 0 { // from now on the next file says it
+				if err := t.change(ctx, func(s *tableState) { s.Fabric = now.Rows }); err != nil {
+					return again, err
+				}
+			}
 			continue
 		}
 		if err := t.rebuild(ctx, why); err != nil {

@@ -88,10 +88,10 @@ func (r *reader) confirm(ctx context.Context, end landing.LSN) error {
 // publish writes what is left of the changes after one row a key was kept.
 func (c *changes) publish(ctx context.Context) error {
 	b, filled, err := c.finish(ctx)
-	if tableFault(err) {
-		return c.t.park(ctx, err.Error())
-	} else if definitionGone(err) {
+	if definitionGone(err) || valueGone(err) {
 		return c.t.redefined(ctx, err)
+	} else if tableFault(err) {
+		return c.t.park(ctx, err.Error())
 	} else if err != nil {
 		return err
 	}

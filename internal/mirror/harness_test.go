@@ -52,7 +52,7 @@ var cluster = sync.OnceValues(func() (*localpg.Cluster, error) {
 		return nil, err
 	}
 	return localpg.Start(context.Background(), localpg.Options{Dir: dir, Superuser: "postgres", Password: "pw", Settings: map[string]string{
-		"wal_level": "logical", "max_replication_slots": "50", "max_wal_senders": "50", "fsync": "off", "wal_sender_timeout": "2s"}})
+		"wal_level": "logical", "max_replication_slots": "50", "max_wal_senders": "50", "fsync": "off", "max_prepared_transactions": "5", "wal_sender_timeout": "2s"}})
 })
 
 var databases int

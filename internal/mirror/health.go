@@ -49,15 +49,30 @@ func (m *mirror) oldestWriter(ctx context.Context, own int32) (string, error) {
 	defer conn.Close(context.WithoutCancel(ctx))
 	var pid int32
 	var user, app, state, since string
-	err = conn.QueryRow(ctx, `SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, ''), pg_catalog.date_trunc('second', xact_start)::text
+	err = conn.QueryRow(ctx, `SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, ''), coalesce(pg_catalog.date_trunc('second', xact_start)::text, '')
 		FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> $1 AND pid <> pg_catalog.pg_backend_pid()
 		ORDER BY xact_start LIMIT 1`, own).Scan(&pid, &user, &app, &state, &since)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "the server to make the slot", nil
+		return oldestPrepared(ctx, conn)
 	} else if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("the transaction of pid %d (user %s, application %q, %s) to end, which is open since %s", pid, user, app, state, since), nil
+	who := fmt.Sprintf("the transaction of pid %d (user %s, application %q", pid, user, app)
+	if since == "" { // others' are shown to members of pg_read_all_stats
+		return who + ") to end", nil
+	}
+	return fmt.Sprintf("%s, %s) to end, which is open since %s", who, state, since), nil
+}
+
+// oldestPrepared names a transaction that no session has any more.
+func oldestPrepared(ctx context.Context, conn *pgx.Conn) (string, error) {
+	var gid, owner, since string
+	err := conn.QueryRow(ctx, `SELECT pg_catalog.quote_literal(gid), owner, pg_catalog.date_trunc('second', prepared)::text FROM pg_catalog.pg_prepared_xacts ORDER BY prepared LIMIT 1`).
+		Scan(&gid, &owner, &since)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "the server to make the slot", nil
+	}
+	return fmt.Sprintf("the transaction %s to end, which %s has prepared at %s: COMMIT PREPARED or ROLLBACK PREPARED does that", gid, owner, since), err
 }
 
 // tellLocked names who holds a table locked that is to be read.
@@ -85,7 +100,29 @@ func (m *mirror) tellSlot(ctx context.Context, q postgres.Querier) {
 	}
 	now := Slot{WALStatus: slot.WALStatus, RetainedBytes: slot.RetainedBytes, SafeWALSize: slot.SafeWALSize}
 	m.watched.mu.Lock()
-	m.watched.slot = now
+	m.watched.slot, m.watched.looked = now, time.Now()
 	m.watched.mu.Unlock()
 	m.emit(Event{Kind: SlotHealth, Slot: &now})
+}
+
+// watchSlot looks at the slot until ctx ends, whenever no attempt has for a while:
+// when the landing zone is away or hangs the server keeps WAL all the same, or loses
+// it. source says where the server is now.
+func (m *mirror) watchSlot(ctx context.Context, source func() postgres.Endpoint) {
+	for {
+		select {
+		case <-time.After(m.cfg.Watch):
+		case <-ctx.Done():
+			return
+		}
+		if m.watched.lookedWithin(max(3*m.cfg.Watch, m.cfg.unseen)) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		if conn, err := source().Connect(ctx); err == nil { // else the attempts tell why
+			m.tellSlot(ctx, conn)
+			_ = conn.Close(ctx)
+		}
+		cancel()
+	}
 }

@@ -362,6 +362,10 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 		return nil
 	}
 	m := j.m
+	before, err := m.lookBefore(ctx)
+	if err != nil {
+		return err
+	}
 	repl, err := m.cfg.Source.ConnectReplication(ctx)
 	if err != nil {
 		return err
@@ -371,7 +375,7 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 	if err != nil {
 		return err
 	}
-	if err := m.lookAgain(ctx, tables); err != nil {
+	if err := m.lookAgain(ctx, tables, before); err != nil {
 		return err
 	}
 	point := landing.LSN(created.ConsistentPoint)
@@ -379,7 +383,7 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 		err := t.change(ctx, func(s *tableState) {
 			generation, reason := s.Generation, s.Reason
 			*s = firstState(m.run, t.src, point)
-			s.Generation, s.Reason = generation, reason
+			s.Generation, s.Reason, s.Touched = generation, reason, before[t.String()].touched
 		})
 		if err != nil {
 			return err
@@ -390,11 +394,46 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 	return j.snapshot(ctx, created.Snapshot, tables)
 }
 
+// looks is how a table was before its snapshot.
+type looks struct {
+	as      string
+	touched *int64 // of a table whose changes are counted by the server's statistics
+}
+
+// looksOf tells a table's definition, and how its rows are stored, from every other.
+func looksOf(src postgres.Table) string { return fmt.Sprint(definition(src), storedOf(src)) }
+
+// lookBefore reads how the tables are before a snapshot of them is there.
+func (m *mirror) lookBefore(ctx context.Context) (map[string]looks, error) {
+	sql, err := m.cfg.Source.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer sql.Close(context.WithoutCancel(ctx))
+	published, _, err := m.catalog(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]looks{}
+	for _, src := range published {
+		now := looks{as: looksOf(src)}
+		if len(src.Key) == 0 && !src.OtherChanges {
+			n, err := touched(ctx, sql, &src)
+			if err != nil {
+				return nil, err
+			}
+			now.touched = &n
+		}
+		out[src.String()] = now
+	}
+	return out, nil
+}
+
 // lookAgain reads the definitions of tables as they are now that their snapshot is
-// there. A column that was added between the last look and the snapshot may have
-// values in it; when a table has gone, or can't be mirrored any more, all are
-// looked at anew.
-func (m *mirror) lookAgain(ctx context.Context, tables []*table) error {
+// there. What was defined between the look before it and now may hold from before the
+// snapshot, and for what the stream brings, or not: then all are looked at anew, as
+// when a table has gone, or can't be mirrored any more.
+func (m *mirror) lookAgain(ctx context.Context, tables []*table, before map[string]looks) error {
 	sql, err := m.cfg.Source.Connect(ctx)
 	if err != nil {
 		return err
@@ -406,7 +445,7 @@ func (m *mirror) lookAgain(ctx context.Context, tables []*table) error {
 	}
 	for _, t := range tables {
 		i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.String() == t.String() })
-		if i < 0 || published[i].Obstacle != "" {
+		if i < 0 || published[i].Obstacle != "" || before[t.String()].as != looksOf(published[i]) {
 			return errAgain
 		}
 		shape, err := newShape(published[i])

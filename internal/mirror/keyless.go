@@ -35,14 +35,18 @@ func (m *mirror) lookAtKeyless(ctx context.Context, sql *pgx.Conn) (again bool, 
 	return again, nil
 }
 
-// countTouched compares the statistics with the last look. The first look after a
-// copy, and statistics that begin anew, have nothing to be compared with.
-func (t *table) countTouched(ctx context.Context, sql *pgx.Conn, shape *shape) error {
+func touched(ctx context.Context, sql *pgx.Conn, src *postgres.Table) (int64, error) {
 	var oids []uint32
-	for _, p := range shape.parts {
-		oids = append(oids, p.src.OID)
+	for _, p := range partsOf(src) {
+		oids = append(oids, p.OID)
 	}
-	now, err := postgres.Touched(ctx, sql, oids)
+	return postgres.Touched(ctx, sql, oids)
+}
+
+// countTouched compares the statistics with the last look, the first of which was
+// before the copy; statistics that begin anew have nothing to be compared with.
+func (t *table) countTouched(ctx context.Context, sql *pgx.Conn, shape *shape) error {
+	now, err := touched(ctx, sql, &shape.src)
 	if err != nil {
 		return err
 	}

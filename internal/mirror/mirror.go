@@ -65,6 +65,7 @@ type Config struct {
 	lock   time.Duration               // how long a table that somebody holds locked is waited for before others come first
 
 	lockPatience time.Duration // and before it is parked, when they don't
+	unseen       time.Duration // how long nobody may have looked at the slot at least, before somebody else does
 }
 
 func (c Config) withDefaults() Config {
@@ -94,6 +95,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.lockPatience == 0 {
 		c.lockPatience = lockPatience
+	}
+	if c.unseen == 0 {
+		c.unseen = 5 * time.Second
 	}
 	if c.idle <= 0 {
 		c.idle = 10 * time.Second
@@ -152,6 +156,15 @@ func Run(ctx context.Context, cfg Config) error {
 	var eventMu sync.Mutex
 	g := &guard{at: map[string][]time.Time{}}
 	w := &watched{seen: map[string]sighting{}, told: map[string]string{}}
+	var source atomic.Pointer[postgres.Endpoint]
+	source.Store(new(cfg.Source))
+	watching, end := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		(&mirror{cfg: cfg, watched: w, eventMu: &eventMu}).watchSlot(watching, func() postgres.Endpoint { return *source.Load() })
+	})
+	defer beside.Wait()
+	defer end()
 	ran := false
 	for try := 0; ; try++ {
 		m := &mirror{cfg: cfg, run: newRunID(), joins: newJoins(cfg.Workers), guard: g, watched: w, eventMu: &eventMu}
@@ -169,8 +182,9 @@ func Run(ctx context.Context, cfg Config) error {
 			return err
 		}
 		if passwordRefused(err) && cfg.Renew != nil {
-			if source, rerr := cfg.Renew(ctx); rerr == nil {
-				cfg.Source = source
+			if renewed, rerr := cfg.Renew(ctx); rerr == nil {
+				cfg.Source = renewed
+				source.Store(&renewed)
 			} else {
 				err = fmt.Errorf("%w (and the password could not be read anew: %w)", err, rerr)
 			}
@@ -266,24 +280,33 @@ func tableFault(err error) bool {
 	if !errors.As(err, &pg) || pg.Severity == "FATAL" || pg.Severity == "PANIC" || definitionGone(err) {
 		return false
 	}
+	if pg.Code == "XX001" || pg.Code == "XX002" { // data or an index is damaged
+		return true
+	}
 	switch pg.Code[:2] {
-	case "0A", "22", "42", "3F", "P0": // feature, data, definition and rights, schema, PL/pgSQL
+	case "0A", "22", "42", "3F", "54", "P0": // feature, data, definition and rights, schema, PL/pgSQL
 		return true
 	}
 	return false
 }
 
 // definitionGone says that a table is no longer as the catalog said a moment ago:
-// it, a partition, a column or the label of an enum was dropped or renamed. It has to
-// be looked at anew, and nobody has to be asked.
+// it, a partition or a column was dropped or renamed. It has to be looked at anew,
+// and nobody has to be asked.
 func definitionGone(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && slices.Contains([]string{
 		"42P01", // undefined_table
 		"42703", // undefined_column
-		"22P02", // invalid_text_representation: what the server itself has given is no value any more
 		"3F000", // invalid_schema_name
 	}, pg.Code)
+}
+
+// valueGone says that the server doesn't take a value that it gave itself, as the
+// label of an enum that was renamed.
+func valueGone(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "22P02" // invalid_text_representation
 }
 
 // passwordRefused says that the server doesn't take the password, or no longer

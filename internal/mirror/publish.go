@@ -49,7 +49,7 @@ func (t *table) number(ctx context.Context, staged landing.Staged, meta landing.
 	}
 	err = t.state.change(ctx, func(s *tableState) {
 		s.Number++
-		s.Staged, s.Position = &staged, meta.Position
+		s.Staged, s.Position, s.Fabric = &staged, meta.Position, t.m.watched.rowsOf(t.w.Dir)
 		if note != nil {
 			note(s)
 		}

@@ -81,7 +81,7 @@ func (m *mirror) repair(ctx context.Context, q Request) (over bool, err error) {
 	case len(src.Key) == 0 || !slices.Equal(q.Key, keyNames(src)) || slices.ContainsFunc(q.Rows, func(r []string) bool { return len(r) != len(q.Key) }):
 		return m.notRepaired(t, fmt.Sprintf("the rows are named by %q, its key is %q", q.Key, keyNames(src))), nil
 	}
-	b, filled, err := m.readRepaired(ctx, conn, src, q.Rows)
+	b, filled, seen, err := m.readRepaired(ctx, conn, src, q.Rows)
 	switch {
 	case errors.Is(err, postgres.ErrNotVisible):
 		m.emit(Event{Kind: Waiting, Table: t.String(), Reason: "rows that can't be repaired yet: " + err.Error()})
@@ -93,7 +93,7 @@ func (m *mirror) repair(ctx context.Context, q Request) (over bool, err error) {
 	}
 	at := t.snapshot().Position
 	meta := landing.Meta{Position: at, EndLSN: at.CommitLSN, CommitTime: time.Now(), Filled: filled} // it follows the stream no further
-	if err := t.publish(ctx, b, meta, nil); err != nil {
+	if err := t.publish(ctx, b, meta, func(s *tableState) { s.Seen = max(s.Seen, seen) }); err != nil {
 		return false, err
 	}
 	m.emit(Event{Kind: Repaired, Table: t.String(), Rows: int64(b.Rows())})
@@ -144,21 +144,22 @@ func keyNames(src *postgres.Table) []string {
 
 // readRepaired reads the rows. Those that the source has come last; filled is how
 // many they are.
-func (m *mirror) readRepaired(ctx context.Context, conn *pgx.Conn, src *postgres.Table, named [][]string) (b *batch.Batch, filled int64, err error) {
+func (m *mirror) readRepaired(ctx context.Context, conn *pgx.Conn, src *postgres.Table, named [][]string) (b *batch.Batch, filled int64, seen landing.LSN, err error) {
 	dec, err := postgres.NewDecoder(src)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	schema := src.MirrorSchema()
 	keys, found := batch.New(schema, false), batch.New(schema, false)
 	if err := postgres.ParseKeys(ctx, conn, src, dec, named, keys); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	if err := postgres.AwaitVisible(ctx, conn, repairPatience); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
-	if _, err := postgres.ReadRows(ctx, conn, src, dec, keys, nil, found); err != nil {
-		return nil, 0, err
+	at, err := postgres.ReadRows(ctx, conn, src, dec, keys, nil, found)
+	if err != nil {
+		return nil, 0, 0, err
 	}
 	there := map[string]bool{}
 	for i := range found.Rows() {
@@ -181,5 +182,5 @@ func (m *mirror) readRepaired(ctx context.Context, conn *pgx.Conn, src *postgres
 			filled++
 		}
 	}
-	return b, filled, nil
+	return b, filled, landing.LSN(at), nil
 }

@@ -50,9 +50,7 @@ func (h *heard) await(t *testing.T, kind EventKind, times int) Event {
 // unseen makes changes that the stream doesn't bring.
 func (b *bench) unseen(sql ...string) {
 	b.t.Helper()
-	b.exec("ALTER PUBLICATION p SET (publish = '')")
-	b.exec(sql...)
-	b.exec("ALTER PUBLICATION p SET (publish = 'insert, update, delete, truncate')")
+	b.exec("ALTER PUBLICATION p SET (publish = ''); " + strings.Join(sql, ";") + "; ALTER PUBLICATION p SET (publish = 'insert, update, delete, truncate')")
 }
 
 func (b *bench) repair(table string, key []string, rows ...[]string) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
@@ -134,11 +135,18 @@ func (m *mirror) answerOne(ctx context.Context, name string) (changed bool, err 
 		return false, err
 	}
 	var r Request
-	if err := json.Unmarshal(body, &r); err != nil {
-		return false, err
+	why := ""
+	switch err := json.Unmarshal(body, &r); {
+	case err != nil:
+		why = err.Error()
+	case r.Version != stateVersion:
+		why = fmt.Sprintf("it has format %d, and this pgmirror knows %d", r.Version, stateVersion)
+	case !slices.Contains([]RequestKind{Resync, Pause, Resume, Forget, Repair}, r.Kind):
+		why = fmt.Sprintf("%q is nothing that could be asked for", r.Kind)
 	}
-	if r.Version != stateVersion {
-		return false, &Fault{Code: "StateVersion", Err: fmt.Errorf("a request has format %d; this pgmirror knows %d", r.Version, stateVersion), Next: "ask with the pgmirror that runs"}
+	if why != "" {
+		m.emit(Event{Kind: NotAnswered, Reason: "request " + name + ": " + why})
+		return false, m.cfg.Landing.Remove(ctx, name+answering)
 	}
 	if r.Kind == Repair {
 		if m.repairs == nil {
@@ -164,10 +172,8 @@ func (t *table) grant(ctx context.Context, kind RequestKind) error {
 		return t.rebuildNow(ctx, "it was asked for")
 	case Pause:
 		return t.park(ctx, "paused")
-	case Forget:
-		return t.forget(ctx)
 	}
-	return fmt.Errorf("unknown request %q", kind)
+	return t.forget(ctx)
 }
 
 // forget parks the table before its folder and its state go, so that a crash in

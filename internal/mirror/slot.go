@@ -41,7 +41,7 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 			e.close()
 		}
 	}()
-	id, timeline, _, err := postgres.System(ctx, repl)
+	id, timeline, at, err := postgres.System(ctx, repl)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 		return nil, err
 	}
 	if m.state.value.Phase == phaseMirroring {
-		err := m.checkSlot(slot, there)
+		err := m.checkSlot(slot, there, landing.LSN(at))
 		if err == nil && m.state.value.Timeline != m.system.timeline {
 			err = m.followTimeline(ctx, repl, slot)
 		}
@@ -101,7 +101,7 @@ func (m *mirror) rebuildTables(ctx context.Context, why string, which func(table
 		if f.value.Phase == phaseParked || !which(f.value) {
 			continue
 		}
-		err = f.change(ctx, func(s *tableState) { s.Run, s.Phase, s.Reason = m.run, phaseRebuilding, why })
+		err = f.change(ctx, func(s *tableState) { s.Run, s.Phase, s.Reason, s.Staged = m.run, phaseRebuilding, why, nil })
 		if err != nil {
 			return err
 		}
@@ -112,13 +112,15 @@ func (m *mirror) rebuildTables(ctx context.Context, why string, which func(table
 
 // checkSlot holds the slot against what the landing zone says of it: its name
 // alone proves nothing.
-func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool) error {
+func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN) error {
 	s, fault := m.state.value, slotFault
 	switch {
 	case s.SystemID != m.system.id:
 		return fault("OtherSystem", "the server has system identifier %s, the mirror was made from %s", m.system.id, s.SystemID)
 	case s.Timeline > m.system.timeline:
 		return fault("OtherTimeline", "the server is on timeline %d, the mirror follows timeline %d", m.system.timeline, s.Timeline)
+	case s.Timeline == m.system.timeline && at < s.Acked:
+		return fault("WentBack", "the server's log ends at %s, the mirror has what came until %s: an earlier copy of its disk was put back", at, s.Acked)
 	case !there:
 		return fault("SlotLost", "the slot is gone, and with it changes that the mirror doesn't have")
 	case slot.WALStatus == "lost":
@@ -168,6 +170,13 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 		return &Fault{Code: "SlotNotOurs", Err: fmt.Errorf("it is there already, and this landing zone knows nothing of it"),
 			Next: fmt.Sprintf("if nothing uses it: SELECT pg_drop_replication_slot('%s')", m.cfg.Slot)}
 	}
+	before, err := m.lookBefore(ctx)
+	if err != nil {
+		return err
+	}
+	if len(before) == 0 {
+		return &Fault{Code: "NothingPublished", Err: fmt.Errorf("the publications %q list no table", m.cfg.Publications), Next: "pgmirror apply"}
+	}
 	if there {
 		err := m.cfg.Changing("drop replication slot "+m.cfg.Slot, func() error {
 			_, err := sql.Exec(ctx, "SELECT pg_drop_replication_slot($1)", m.cfg.Slot)
@@ -186,7 +195,7 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 	}
 	e.name = created.Snapshot
 	point := landing.LSN(created.ConsistentPoint)
-	if err := m.newTables(ctx, sql, point); err != nil {
+	if err := m.newTables(ctx, sql, point, before); err != nil {
 		return err
 	}
 	return m.state.change(ctx, func(s *mirrorState) {

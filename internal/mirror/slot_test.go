@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -34,9 +36,11 @@ func TestReseed(t *testing.T) {
 	b.same()
 }
 
-// While an open transaction keeps the slot from being made, it is named.
+// While an open transaction keeps the slot from being made, it is named, also to a
+// role that may not see everything; and so is a prepared one, which no session has.
 func TestBlockedSlot(t *testing.T) {
-	b := newBench(t, tables...)
+	b := newBench(t, append(tables, `CREATE ROLE ordinary LOGIN REPLICATION PASSWORD 'pw'`, `GRANT SELECT ON ALL TABLES IN SCHEMA public TO ordinary`)...)
+	defer b.exec(`DROP OWNED BY ordinary`, `DROP ROLE ordinary`)
 	conn, err := pgx.Connect(t.Context(), b.url())
 	if err != nil {
 		t.Fatal(err)
@@ -46,18 +50,71 @@ func TestBlockedSlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := make(chan string, 10)
-	stop := b.run(b.landing, func(e Event) {
+	cfg := b.config(b.landing)
+	cfg.Source.User = "ordinary"
+	cfg.Events = func(e Event) {
 		if e.Kind == Waiting {
 			told <- e.Reason
 		}
-	})
-	if got, want := <-told, fmt.Sprintf("pid %d ", conn.PgConn().PID()); !strings.Contains(got, want) {
-		t.Errorf("got %q, want it to name %q", got, want)
 	}
-	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
-		t.Fatal(err)
+	stop := b.start(cfg)
+	for _, c := range [][2]string{{fmt.Sprintf("pid %d ", conn.PgConn().PID()), "PREPARE TRANSACTION 'it''s left'"}, {"'it''s left'", "COMMIT PREPARED 'it''s left'"}} {
+		if got := <-told; !strings.Contains(got, c[0]) {
+			t.Errorf("got %q, want it to name %q", got, c[0])
+		}
+		if _, err := conn.Exec(t.Context(), c[1]); err != nil {
+			t.Fatal(err)
+		}
 	}
-	b.finish(stop)
+	b.caughtUp()
+	stop()
+	b.same()
+}
+
+// The slot is looked at while nothing else can be done: the landing zone is away, or
+// hangs.
+func TestSlotWatchedAlways(t *testing.T) {
+	for _, hangs := range []bool{true, false} {
+		t.Run(fmt.Sprintf("hangs %t", hangs), func(t *testing.T) {
+			b := newBench(t, tables...)
+			away := &awayStore{Store: b.landing, hangs: hangs}
+			var h heard
+			cfg := b.config(away)
+			cfg.Events, cfg.unseen, cfg.Watch = h.hear, 100*time.Millisecond, 50*time.Millisecond
+			stop := b.start(cfg)
+			b.caughtUp()
+			away.away.Store(true)
+			if hangs {
+				eventually(t, "a request hangs", func() bool { return away.hanging.Load() > 0 })
+			} else {
+				_, n := h.last(Retrying)
+				h.await(t, Retrying, n+2)
+			}
+			h.looked(t)
+			away.away.Store(false)
+			stop()
+		})
+	}
+}
+
+// awayStore is a store that can't list anything for a while.
+type awayStore struct {
+	store.Store
+	hangs   bool
+	away    atomic.Bool
+	hanging atomic.Int32
+}
+
+func (s *awayStore) List(ctx context.Context, name string) ([]store.Info, error) {
+	switch {
+	case !s.away.Load():
+		return s.Store.List(ctx, name)
+	case s.hangs:
+		s.hanging.Add(1)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return nil, errors.New("it is away")
 }
 
 func TestSlotFaults(t *testing.T) {

@@ -12,20 +12,27 @@ import (
 // stored is how a table's rows are stored and shown, where that can change without
 // a change of a row in the stream and without another name or type.
 type stored struct {
-	Files   map[uint32]uint32 `json:"relfilenodes"`     // of the parts, by oid
-	Defined map[int16]uint32  `json:"defined"`          // by attnum: the transaction that defined the column last
-	Labels  map[uint32]string `json:"labels,omitempty"` // of enums, by their oids
+	Files   map[uint32]uint32 `json:"relfilenodes"`      // of the parts, by oid
+	Defined map[int16]uint32  `json:"defined"`           // by attnum: the transaction that defined the column last
+	Labels  map[uint32]string `json:"labels,omitempty"`  // of enums, by their oids
+	Links   map[uint32]string `json:"links,omitempty"`   // of partitions: how they were attached
+	LeftOut []int16           `json:"leftOut,omitempty"` // attnums of columns that aren't mirrored
 }
 
 func storedOf(src postgres.Table) stored {
-	s := stored{Files: map[uint32]uint32{}, Defined: map[int16]uint32{}, Labels: map[uint32]string{}}
+	s := stored{Files: map[uint32]uint32{}, Defined: map[int16]uint32{}, Labels: map[uint32]string{}, Links: map[uint32]string{}}
 	for _, p := range partsOf(&src) {
 		s.Files[p.OID] = p.Relfilenode
+		if src.Kind == 'p' {
+			s.Links[p.OID] = p.Links
+		}
 	}
 	for _, c := range src.Columns {
 		if c.Mirrored() {
 			s.Defined[c.Attnum] = c.Defined
 			maps.Copy(s.Labels, c.Labels)
+		} else {
+			s.LeftOut = append(s.LeftOut, c.Attnum)
 		}
 	}
 	return s
@@ -41,6 +48,9 @@ func (s stored) changed(now stored) string {
 			return fmt.Sprintf("the label %q of an enum was renamed to %q", before, label)
 		}
 	}
+	if differ(s.Links, now.Links) {
+		return "a partition was detached and attached again"
+	}
 	if differ(s.Files, now.Files) && differ(s.Defined, now.Defined) {
 		return "a column was defined anew and the table was rewritten"
 	}
@@ -48,7 +58,7 @@ func (s stored) changed(now stored) string {
 }
 
 // differ says that something that is in both isn't the same.
-func differ[K comparable](a, b map[K]uint32) bool {
+func differ[K, V comparable](a, b map[K]V) bool {
 	for k, v := range a {
 		if w, both := b[k]; both && v != w {
 			return true
@@ -58,7 +68,8 @@ func differ[K comparable](a, b map[K]uint32) bool {
 }
 
 func (s stored) equal(now stored) bool {
-	return maps.Equal(s.Files, now.Files) && maps.Equal(s.Defined, now.Defined) && maps.Equal(s.Labels, now.Labels)
+	return maps.Equal(s.Files, now.Files) && maps.Equal(s.Defined, now.Defined) && maps.Equal(s.Labels, now.Labels) &&
+		maps.Equal(s.Links, now.Links) && slices.Equal(s.LeftOut, now.LeftOut)
 }
 
 // noteStored notes how the rows of a table that is followed are stored now, so that

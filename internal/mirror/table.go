@@ -104,15 +104,14 @@ func (s *shape) part(oid uint32) *part {
 func (t *table) String() string { return t.name }
 
 // newTables makes the first state of every published table: its rows are to be
-// copied, and its changes count from the slot's consistent point on. State from
-// an attempt that died before the mirror began is overwritten.
-func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN) error {
+// copied, and its changes count from the slot's consistent point on. One that isn't
+// as it was before that is copied once the others are followed. State from an attempt
+// that died before the mirror began is overwritten; a table that a reseeded mirror has
+// parked stays so.
+func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN, before map[string]looks) error {
 	published, _, err := m.catalog(ctx, sql)
 	if err != nil {
 		return err
-	}
-	if len(published) == 0 {
-		return &Fault{Code: "NothingPublished", Err: fmt.Errorf("the publications %q list no table", m.cfg.Publications), Next: "pgmirror apply"}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(m.cfg.Workers)
@@ -122,10 +121,16 @@ func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN
 			if err != nil {
 				return err
 			}
-			if f.value.Phase == phaseRebuilding {
+			if f.value.Phase == phaseRebuilding || f.value.Phase == phaseParked && m.state.value.SystemID != "" {
 				return nil // its folder is to be removed first; it will be joined
 			}
-			return f.change(ctx, func(s *tableState) { *s = firstState(m.run, src, point) })
+			return f.change(ctx, func(s *tableState) {
+				*s = firstState(m.run, src, point)
+				was := before[src.String()]
+				if s.Touched = was.touched; s.Phase != phaseParked && was.as != looksOf(src) {
+					s.Phase, s.Reason, s.Generation = phaseRebuilding, "its definition changed while the slot was made", 0
+				}
+			})
 		})
 	}
 	return g.Wait()
@@ -262,7 +267,7 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 				s.Phase, s.Reason, s.Absent = phaseRebuilding, rebuild, false
 			case s.Phase == phaseParked:
 			case park != "":
-				s.Phase, s.Reason, s.Absent = phaseParked, park, park == notPublished
+				s.Phase, s.Reason, s.Absent = phaseParked, park, park == notPublished || t.src.Partly
 			case s.Phase == phaseReplicating:
 				s.Stored = storedOf(t.src) // its chunks are history
 				s.attach(leavesOf(t.src), at, m.state.value.Acked)
@@ -276,6 +281,7 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 			return nil, err
 		}
 		t.position = f.value.Position
+		m.watched.remember(t.w.Dir, f.value.Fabric)
 		for _, l := range f.value.Late {
 			t.from[l.OID] = l.From
 		}
@@ -451,7 +457,7 @@ func (t *table) redefined(ctx context.Context, err error) error {
 }
 
 func (t *table) rebuildNow(ctx context.Context, reason string) error {
-	if err := t.change(ctx, func(s *tableState) { s.Phase, s.Reason = phaseRebuilding, reason }); err != nil {
+	if err := t.change(ctx, func(s *tableState) { s.Phase, s.Reason, s.Staged = phaseRebuilding, reason, nil }); err != nil {
 		return err
 	}
 	t.m.emit(Event{Kind: Rebuilding, Table: t.String(), Reason: reason})

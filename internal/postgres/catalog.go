@@ -47,7 +47,7 @@ func PublishedTables(ctx context.Context, q Querier, publications []string, how 
 			return nil, err
 		}
 	}
-	return tables, loadMembers(ctx, q, publications, tables)
+	return tables, loadMembers(ctx, q, version, publications, tables)
 }
 
 // tableSQL reads pg_class; relpages and reltuples are estimates, but unlike the
@@ -93,6 +93,9 @@ func loadTables(ctx context.Context, q Querier, where string, arg any, publish f
 	for i := range tables {
 		t := &tables[i]
 		t.nameFields()
+		if t.insertsOnly {
+			t.Key, t.KeySource, t.keyObstacle = nil, "", ""
+		}
 		switch {
 		case t.Obstacle != "":
 		case len(t.mirrored()) == 0:

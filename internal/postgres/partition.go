@@ -64,16 +64,17 @@ type partition struct {
 	Root, OID uint32
 	Kind      string
 	Name      string // with its schema
+	Links     string // what attached it and the partitions above it, by the transactions that did
 }
 
 // loadPartitions reads what is below each root. pg_partition_tree would show what
 // is there by now, whatever the transaction's snapshot.
 func loadPartitions(ctx context.Context, q Querier, roots []uint32) ([]partition, error) {
-	rows, err := q.Query(ctx, `WITH RECURSIVE below (root, oid) AS (
-			SELECT r, r FROM pg_catalog.unnest($1::oid[]) r
+	rows, err := q.Query(ctx, `WITH RECURSIVE below (root, oid, links) AS (
+			SELECT r, r, '' FROM pg_catalog.unnest($1::oid[]) r
 			UNION ALL
-			SELECT b.root, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid WHERE NOT i.inhdetachpending)
-		SELECT b.root, c.oid, c.relkind::text, n.nspname || '.' || c.relname
+			SELECT b.root, i.inhrelid, b.links || ' ' || i.xmin::text FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid WHERE NOT i.inhdetachpending)
+		SELECT b.root, c.oid, c.relkind::text, n.nspname || '.' || c.relname, b.links
 		FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE b.oid <> b.root`, roots)
 	if err != nil {
@@ -135,6 +136,7 @@ func (t *Table) takeLeaves(parts []partition, all map[uint32]Table) {
 		delete(all, p.OID)
 		switch {
 		case p.Kind == "r" && ok:
+			leaf.Links = p.Links
 			t.Leaves = append(t.Leaves, leaf)
 			t.Bytes += leaf.Bytes
 			if leaf.EstRows >= 0 {
@@ -157,6 +159,7 @@ func (t *Table) unite() {
 			c.Streamed = c.Streamed && slices.ContainsFunc(l.Columns, func(o Column) bool { return o.Name == c.Name && o.Streamed })
 		}
 	}
+	t.OtherChanges = slices.ContainsFunc(t.Leaves, func(l Table) bool { return l.OtherChanges })
 	t.chooseKey()
 	if t.Obstacle == "" && len(t.mirrored()) == 0 {
 		t.Obstacle = "it has no column that could be mirrored"
@@ -176,7 +179,7 @@ func (t *Table) adopt(leaf *Table) {
 		return
 	}
 	if leaf.Obstacle != "" {
-		t.Obstacle = fmt.Sprintf("its partition %s: %s", leaf, leaf.Obstacle)
+		t.Obstacle, t.Partly = fmt.Sprintf("its partition %s: %s", leaf, leaf.Obstacle), leaf.Partly
 	} else if _, err := t.LeafDecoder(leaf); err != nil {
 		t.Obstacle = err.Error()
 	} else {
@@ -202,7 +205,9 @@ func (t *Table) chooseKey() {
 			}
 		}
 		if obstacle == "" {
-			t.Key, t.KeySource = key, x.source
+			if !slices.ContainsFunc(t.Leaves, func(l Table) bool { return l.insertsOnly }) {
+				t.Key, t.KeySource = key, x.source
+			}
 			return
 		}
 		why = cmp.Or(why, obstacle)

@@ -80,7 +80,7 @@ func applyPublication(ctx context.Context, q Querier, version int, publications 
 		SELECT p.relid, p.attrs IS NOT NULL OR `+stored+`,
 			coalesce((SELECT pg_catalog.array_agg(a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = p.relid AND a.attnum > 0
 				AND (a.attnum = ANY (p.attrs) OR p.attrs IS NULL AND a.attgenerated IN ('', 's'))), '{}'),
-			p.filtered, u.pubupdate OR u.pubdelete
+			p.filtered, u.pubinsert, u.pubupdate, u.pubdelete, u.pubtruncate
 		FROM published p JOIN pg_catalog.pg_publication u ON u.oid = p.pub`, publications)
 	if err != nil {
 		return fmt.Errorf("read the publications' tables: %w", err)
@@ -94,15 +94,16 @@ func applyPublication(ctx context.Context, q Querier, version int, publications 
 		hasList  bool
 		columns  []string
 		filtered bool
-		others   bool
+		now      operations
 	)
-	_, err = pgx.ForEachRow(rows, []any{&relid, &hasList, &columns, &filtered, &others}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&relid, &hasList, &columns, &filtered, &now.insert, &now.update, &now.delete, &now.truncate}, func() error {
 		t := index[relid]
 		if t == nil {
 			return nil // published since the tables were listed; the next look finds it
 		}
 		t.published = true
-		t.OtherChanges = t.OtherChanges || others
+		o := &t.operations
+		*o = operations{o.insert || now.insert, o.update || now.update, o.delete || now.delete, o.truncate || now.truncate}
 		if hasList {
 			t.publish(columns, version >= 180000)
 		}
@@ -114,7 +115,22 @@ func applyPublication(ctx context.Context, q Querier, version int, publications 
 	if err != nil {
 		return fmt.Errorf("read the publications' tables: %w", err)
 	}
+	for i := range tables {
+		tables[i].judgeOperations()
+	}
 	return nil
+}
+
+// judgeOperations says what the published operations make of the table. Without its
+// updates and deletes it is like one without a key, whatever keys it has; what else is
+// left out would be lost.
+func (t *Table) judgeOperations() {
+	o := t.operations
+	t.OtherChanges = o.update || o.delete
+	t.insertsOnly = t.published && !t.OtherChanges
+	if t.published && t.Obstacle == "" && (!o.insert || !o.truncate || o.update != o.delete) {
+		t.Partly, t.Obstacle = true, "its publications leave out some of what is done to its rows; publish = 'insert, update, delete, truncate', or 'insert, truncate' of a table without a key"
+	}
 }
 
 // Refusal is a table whose updates and deletes PostgreSQL refuses, because a
@@ -168,9 +184,14 @@ func Touched(ctx context.Context, q Querier, oids []uint32) (n int64, err error)
 	return n, nil
 }
 
-func loadMembers(ctx context.Context, q Querier, publications []string, tables []Table) error {
+func loadMembers(ctx context.Context, q Querier, version int, publications []string, tables []Table) error {
+	schemas := ""
+	if version >= 150000 {
+		schemas = `UNION ALL SELECT c.oid, s.oid FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_publication p ON p.oid = s.pnpubid
+			JOIN pg_catalog.pg_class c ON c.relnamespace = s.pnnspid AND c.relkind IN ('r', 'p') WHERE p.pubname = ANY ($1)`
+	}
 	rows, err := q.Query(ctx, `SELECT r.prrelid, r.oid FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-		WHERE p.pubname = ANY ($1) ORDER BY r.oid`, publications)
+		WHERE p.pubname = ANY ($1) `+schemas+` ORDER BY 2`, publications)
 	if err != nil {
 		return fmt.Errorf("read what the publications name: %w", err)
 	}

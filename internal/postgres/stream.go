@@ -42,6 +42,9 @@ var ErrStreamEnded = errors.New("the server ended the stream")
 
 // StreamOptions say what to stream.
 type StreamOptions struct {
+	SystemID string // which server it has to be, and
+	Timeline int32  // on which timeline: it may have changed since somebody looked
+
 	Slot         string
 	Publications []string
 	Start        LSN  // confirmed already; 0, or before the slot's own position: start from that
@@ -97,6 +100,13 @@ func StartStream(ctx context.Context, e Endpoint, o StreamOptions) (*Stream, err
 }
 
 func startStream(ctx context.Context, conn *pgconn.PgConn, o StreamOptions) (*Stream, error) {
+	id, timeline, _, err := System(ctx, conn) // before the server is told anything: what we confirm is another one's
+	if err != nil {
+		return nil, err
+	}
+	if o.SystemID != "" && (id != o.SystemID || timeline != o.Timeline) {
+		return nil, fmt.Errorf("another server answers: system %s on timeline %d, not %s on %d", id, timeline, o.SystemID, o.Timeline)
+	}
 	every, err := aliveInterval(ctx, conn)
 	if err != nil {
 		return nil, err

@@ -41,18 +41,30 @@ type Table struct {
 	indexes     []keyIndex // of a partitioned table: those that could be its key, the best first
 	published   bool       // listed by a publication itself
 	keyObstacle string     // why what would be the key can't be
+	operations  operations // that are published
+	insertsOnly bool       // of its rows
 
 	// OtherChanges says that its publications publish its updates or deletes, not
-	// only its inserts. Set by PublishedTables.
+	// only its inserts. Set by PublishedTables. A table of which only inserts are
+	// published has no Key.
 	OtherChanges bool
+
+	// Partly says that its Obstacle is what its publications leave out.
+	Partly bool
+
+	// Links tells a leaf's being a partition from every other time that it was.
+	Links string
 
 	// Members tells its being in the publications from every other time that it was:
 	// a table that leaves and comes back has others. Set by PublishedTables; empty
-	// when no publication names it itself.
+	// when no publication names it, or its schema.
 	Members []uint32
 
 	sqlASCII bool // the database stores bytes of no known encoding
 }
+
+// operations are what is published of a table, by one of its publications at least.
+type operations struct{ insert, update, delete, truncate bool }
 
 type keyIndex struct {
 	source  string
