@@ -51,16 +51,20 @@ func runStatus(ctx context.Context, o statusOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	ses, err := openSession(ctx, s, cfg)
+	ses, err := openSession(ctx, s, cfg, looking{each: true})
 	if err != nil {
 		return err
 	}
 	defer ses.close(ctx)
 	for {
-		if err := showStatus(ctx, o, s, ses); err != nil && (!o.watch || ctx.Err() == nil && errors.As(err, new(*failure))) {
+		faults, err := showStatus(ctx, o, s, ses)
+		switch {
+		case err != nil && (!o.watch || ctx.Err() == nil && errors.As(err, new(*failure))):
 			return err
-		} else if err != nil && ctx.Err() == nil {
-			s.say("can't look: %v; looking again", err) // watching outlives a restart
+		case err != nil && ctx.Err() == nil:
+			s.say("can't look: %v; looking again", err)
+		case !o.watch && len(faults) > 0:
+			return faults[0].failure()
 		}
 		if !o.watch || pause(ctx, max(o.every, time.Second)) != nil {
 			return nil // Ctrl-C is how watching ends
@@ -68,19 +72,20 @@ func runStatus(ctx context.Context, o statusOptions, s streams) error {
 	}
 }
 
-// showStatus looks once and shows it, on a terminal in place of the last look.
-func showStatus(ctx context.Context, o statusOptions, s streams, ses *session) error {
+// showStatus looks once and shows it, on a terminal in place of the last look. It
+// returns who could not be asked.
+func showStatus(ctx context.Context, o statusOptions, s streams, ses *session) ([]statusFault, error) {
 	st, err := ses.status(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if o.json {
-		return st.writeJSON(s.Out, ses.cfg)
+		return st.faults, st.writeJSON(s.Out, ses.cfg)
 	}
 	if out, ok := s.Out.(*os.File); ok && o.watch && isTerminal(out) {
 		fmt.Fprint(out, "\x1b[H\x1b[2J")
 	}
-	return st.write(s.Out, ses.cfg)
+	return st.faults, st.write(s.Out, ses.cfg)
 }
 
 // mirrorStatus is what Fabric, the landing zone and PostgreSQL say of one
@@ -91,35 +96,120 @@ type mirrorStatus struct {
 	zone   *mirror.State      // of open mode; nil: no run has begun
 	slot   *postgres.SlotInfo // of open mode; nil: there is none
 	lag    int64              // bytes of WAL that the slot's reader hasn't confirmed
+	faults []statusFault      // what of this is not known
 }
 
+// Who is asked how the mirror is.
+const (
+	askedFabric = "Fabric"
+	askedZone   = "landing zone"
+	askedServer = "PostgreSQL"
+)
+
+// statusFault is one of those who can't be asked, and why. The others are.
+type statusFault struct {
+	source string
+	err    *failure
+}
+
+// failure is what the command ends with.
+func (f statusFault) failure() error {
+	return &failure{Exit: f.err.Exit, Code: f.err.Code, Err: fmt.Errorf("%s can't be asked: %w", f.source, f.err.Err), Next: f.err.Next}
+}
+
+func (st *mirrorStatus) cannot(source string, err error) {
+	f, ok := errors.AsType[*failure](err)
+	if !ok {
+		f, ok = errors.AsType[*failure](setupFailure(err))
+	}
+	if !ok {
+		f = &failure{Exit: exitError, Code: "Failed", Err: err, Next: "pgmirror doctor"}
+	}
+	st.faults = append(st.faults, statusFault{source, f})
+}
+
+// unknown says that somebody could not be asked.
+func (st *mirrorStatus) unknown(source string) bool {
+	return slices.ContainsFunc(st.faults, func(f statusFault) bool { return f.source == source })
+}
+
+// status asks each of them; the error is that there is no mirror to ask about.
 func (ses *session) status(ctx context.Context) (mirrorStatus, error) {
 	var st mirrorStatus
-	m, err := ses.mirror()
-	if err != nil {
+	m, err := ses.findMirror(ctx)
+	if err != nil && ses.facts.Mirror.ID == "" && errors.Is(err, errNoMirror) {
+		_, err = ses.mirror()
 		return st, err
 	}
-	if st.mirror, err = ses.clients.Fabric.MirroringStatus(ctx, ses.cfg.Workspace, m.ID); err != nil {
-		return st, setupFailure(err)
+	if err == nil {
+		err = ses.fabricStatus(ctx, m.ID, &st)
 	}
-	if st.tables, err = ses.clients.Fabric.TablesStatus(ctx, ses.cfg.Workspace, m.ID); err != nil {
-		return st, setupFailure(err)
+	if err != nil {
+		st.cannot(askedFabric, err)
+	}
+	if ses.cfg.Mode == config.Open {
+		if err := ses.zoneStatus(ctx, m.ID, &st); err != nil {
+			st.cannot(askedZone, err)
+		}
+		if err := ses.slotStatus(ctx, &st); err != nil {
+			st.cannot(askedServer, err)
+		}
+	}
+	return st, ctx.Err()
+}
+
+var errNoMirror = errors.New("there is no mirrored database of this name")
+
+// findMirror is the mirrored database, also when a step before it in the plan could
+// not look.
+func (ses *session) findMirror(ctx context.Context) (fabric.MirroredDatabase, error) {
+	if ses.facts.Mirror.ID != "" {
+		return ses.facts.Mirror, nil
+	}
+	if _, err := ses.clients.FindWorkspace(ctx); err != nil {
+		return fabric.MirroredDatabase{}, setupFailure(err)
+	}
+	if ses.cfg.WorkspaceNamed() {
+		return fabric.MirroredDatabase{}, errNoMirror
+	}
+	all, err := ses.clients.Fabric.MirroredDatabases(ctx, ses.cfg.Workspace)
+	if err != nil {
+		return fabric.MirroredDatabase{}, setupFailure(err)
+	}
+	for _, m := range all {
+		if m.Name == ses.cfg.MirrorName() {
+			return m, nil
+		}
+	}
+	return fabric.MirroredDatabase{}, errNoMirror
+}
+
+func (ses *session) fabricStatus(ctx context.Context, item string, st *mirrorStatus) (err error) {
+	if st.mirror, err = ses.clients.Fabric.MirroringStatus(ctx, ses.cfg.Workspace, item); err != nil {
+		return setupFailure(err)
+	}
+	if st.tables, err = ses.clients.Fabric.TablesStatus(ctx, ses.cfg.Workspace, item); err != nil {
+		return setupFailure(err)
 	}
 	slices.SortFunc(st.tables, func(a, b fabric.TableStatus) int {
 		return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Table, b.Table))
 	})
-	if ses.cfg.Mode != config.Open {
-		return st, nil
+	return nil
+}
+
+func (ses *session) zoneStatus(ctx context.Context, item string, st *mirrorStatus) error {
+	if item == "" {
+		return fail(exitError, "Failed", "pgmirror doctor", "Fabric has to say first where it is")
 	}
-	zone, err := ses.files(m.ID, "Files/LandingZone")
+	zone, err := ses.files(item, "Files/LandingZone")
 	if err != nil {
-		return st, err
+		return err
 	}
 	if st.zone, err = mirror.Status(ctx, zone); err != nil && !errors.Is(err, mirror.ErrNoMirror) {
-		return st, mirrorFailure(err)
+		return mirrorFailure(err)
 	}
 	st.tables = sourceNames(st.tables, st.zone)
-	return st, ses.slotStatus(ctx, &st)
+	return nil
 }
 
 // fabricName is what Fabric calls a table of an open mirror: its folder's name,
@@ -148,9 +238,13 @@ func sourceNames(tables []fabric.TableStatus, zone *mirror.State) []fabric.Table
 }
 
 func (ses *session) slotStatus(ctx context.Context, st *mirrorStatus) error {
-	conn, err := ses.clients.Endpoint(&ses.facts).Connect(ctx)
+	if err := ses.unseen["role-secret"]; err != nil { // without the password it would be refused
+		return setupFailure(err)
+	}
+	e := ses.clients.Endpoint(&ses.facts)
+	conn, err := e.Connect(ctx)
 	if err != nil {
-		return err
+		return connectFailure(e, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	slot, ok, err := postgres.Slot(ctx, conn, ses.cfg.Slot())

@@ -120,7 +120,7 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 		return o.unusable(err)
 	}
 	if err != nil {
-		return err
+		return connectFailure(look.Source, err)
 	}
 	if o.repairs && receipt.Mismatch() {
 		if err := o.mend(ctx, ses, look, receipt, s); err != nil {

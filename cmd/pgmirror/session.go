@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/fabric"
 	"github.com/pgmirror/pgmirror/internal/lease"
+	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/setup"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
@@ -23,6 +27,7 @@ type session struct {
 	steps   []setup.Step
 	facts   setup.Facts
 	plan    []setup.Finding
+	unseen  map[string]error // steps that could not look, of a session that looks at each alone
 }
 
 // looking says how far a session looks, and how it judges what it sees.
@@ -30,6 +35,7 @@ type looking struct {
 	until    string        // the last step; "" for all
 	ifReady  bool          // what others have to give first is left for later
 	patience time.Duration // of each step; 0: its own
+	each     bool          // a step that can't look is no other step's fault
 
 	steps func(*setup.Clients) []setup.Step // instead of those of setting up; nil: those
 }
@@ -54,11 +60,31 @@ func openSession(ctx context.Context, s streams, cfg *config.Config, how ...look
 		return nil, &failure{Exit: exitError, Code: "UsageInvalid", Err: err, Next: "pgmirror plan"}
 	}
 	ses := &session{cfg: cfg, clients: clients, steps: steps, facts: setup.Facts{IfReady: l.ifReady}}
-	if err := ses.look(ctx); err != nil {
+	look := ses.look
+	if l.each {
+		look = ses.lookEach
+	}
+	if err := look(ctx); err != nil {
 		ses.close(ctx)
 		return nil, err
 	}
 	return ses, nil
+}
+
+// lookEach plans each step by itself.
+func (ses *session) lookEach(ctx context.Context) error {
+	ses.unseen = map[string]error{}
+	for _, s := range ses.steps {
+		plan, err := setup.Plan(ctx, []setup.Step{s}, &ses.facts)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			ses.unseen[s.Name()] = err
+		}
+		ses.plan = append(ses.plan, plan...)
+	}
+	return nil
 }
 
 // look plans anew.
@@ -142,6 +168,20 @@ func setupFailure(err error) error {
 		}
 	}
 	return f
+}
+
+// connectFailure gives a server that doesn't answer its code, as setting up does;
+// any other error stays as it is.
+func connectFailure(e postgres.Endpoint, err error) error {
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	switch {
+	case !connecting || sqlState(err) != "" || errors.Is(err, context.Canceled):
+		return err
+	case untrusted:
+		return &failure{Exit: exitPrecondition, Code: "ServerCertificate", Err: err, Next: "export CA_FILE=ca.pem"}
+	}
+	return &failure{Exit: exitPrecondition, Code: "ServerUnreachable", Err: err, Next: fmt.Sprintf("pg_isready -h %s -p %d", e.Host, e.Port)}
 }
 
 // sentence is what the first blocked finding says, and how many more there are.

@@ -12,12 +12,21 @@ import (
 
 // write shows the status to people.
 func (st mirrorStatus) write(w io.Writer, cfg *config.Config) error {
-	fmt.Fprintf(w, "%s (%s): %s%s\n", cfg.MirrorName(), cfg.Mode, st.mirror.Status, prefixed(": ", st.mirror.Error))
-	if cfg.Mode == config.Open {
+	state := st.mirror.Status + prefixed(": ", st.mirror.Error)
+	if st.unknown(askedFabric) {
+		state = "not known"
+	}
+	fmt.Fprintf(w, "%s (%s): %s\n", cfg.MirrorName(), cfg.Mode, state)
+	for _, f := range st.faults {
+		fmt.Fprintf(w, "  %s can't be asked: %s [%s]\n", f.source, f.err.Error(), f.err.Code)
+	}
+	if cfg.Mode == config.Open && !st.unknown(askedServer) {
 		fmt.Fprintln(w, "  "+st.slotLine(cfg.Slot()))
 	}
 	table := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "  TABLE\tSTATE\tCHANGES\tBYTES\tLAST SYNC\tLATENCY\t")
+	if !st.unknown(askedFabric) {
+		fmt.Fprintln(table, "  TABLE\tSTATE\tCHANGES\tBYTES\tLAST SYNC\tLATENCY\t")
+	}
 	for _, t := range st.tables {
 		fmt.Fprintf(table, "  %s.%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.Schema, t.Table, t.Status,
 			count(t.ProcessedRows), bytesText(t.ProcessedBytes), clockTime(t.LastSync), latency(t.LatencySeconds), t.ErrorMessage)
@@ -62,10 +71,11 @@ func (st mirrorStatus) slotLine(name string) string {
 		bytesText(st.slot.RetainedBytes), st.slot.WALStatus, limit)
 }
 
-// statusLine is one line of status --json: the mirror, its slot, or a table as
+// statusLine is one line of status --json: who can't be asked, the mirror, its slot, or a table as
 // Fabric has it. What the landing zone says of a table is a line of its own.
 type statusLine struct {
-	Type           string     `json:"type"` // mirror, slot, table
+	Type           string     `json:"type"` // unknown, mirror, slot, table
+	Source         string     `json:"source,omitempty"`
 	Schema         string     `json:"schema,omitempty"`
 	Table          string     `json:"table,omitempty"`
 	Slot           string     `json:"slot,omitempty"`
@@ -81,10 +91,17 @@ type statusLine struct {
 	LatencySeconds *int       `json:"latencySeconds,omitempty"`
 	ErrorCode      string     `json:"errorCode,omitempty"`
 	Error          string     `json:"error,omitempty"`
+	Next           string     `json:"next,omitempty"`
 }
 
 func (st mirrorStatus) writeJSON(w io.Writer, cfg *config.Config) error {
-	lines := []any{newHeader("status", cfg), statusLine{Type: "mirror", State: st.mirror.Status, Error: st.mirror.Error}}
+	lines := []any{newHeader("status", cfg)}
+	for _, f := range st.faults {
+		lines = append(lines, statusLine{Type: "unknown", Source: f.source, ErrorCode: f.err.Code, Error: f.err.Error(), Next: f.err.Next})
+	}
+	if !st.unknown(askedFabric) {
+		lines = append(lines, statusLine{Type: "mirror", State: st.mirror.Status, Error: st.mirror.Error})
+	}
 	if s := st.slot; s != nil {
 		line := statusLine{Type: "slot", Slot: s.Name, State: s.WALStatus, Active: &s.Active, ConfirmedFlush: s.ConfirmedFlush.String(),
 			LagBytes: &st.lag, RetainedBytes: &s.RetainedBytes}
