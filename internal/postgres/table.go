@@ -96,6 +96,12 @@ type Column struct {
 	typ *pgType
 }
 
+// Equal is the operator = of the column's type in SQL, wherever that lies.
+func (c *Column) Equal() string {
+	typ, _ := c.typ.resolve(c.Typmod)
+	return typ.Equal
+}
+
 // Mirrored says whether the column is in the mirror.
 func (c *Column) Mirrored() bool { return (!c.Generated || c.Streamed) && !c.Unpublished }
 

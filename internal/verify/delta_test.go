@@ -223,7 +223,7 @@ func (l *lake) results(native bool, n int) []TableResult {
 func TestKeys(t *testing.T) {
 	c := start(t)
 	url := c.URL("", "", "postgres")
-	localpgtest.Exec(t, url, createTypes)
+	localpgtest.Exec(t, url, createTypes, `CREATE SCHEMA apart; CREATE EXTENSION ltree SCHEMA apart`)
 	keys := []struct{ typ, value, other, name string }{
 		{"uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12", "k=a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"},
 		{"timestamptz", "2024-02-29 12:34:56.789+00", "2024-02-29 12:34:56.78+00", "k=2024-02-29 12:34:56.789000Z"},
@@ -239,6 +239,7 @@ func TestKeys(t *testing.T) {
 		{"real", "0.1", "Infinity", "k=0.1"},
 		{"price", "1.5", "2", "k=1.5"},
 		{"interval", "1 day", "2 days", "k=P1D"},
+		{"apart.ltree", "a.b", "a", "k=a.b"},
 	}
 	l := newLake(t, endpoint(c))
 	for i, k := range keys {
@@ -250,6 +251,9 @@ func TestKeys(t *testing.T) {
 		l.write(fmt.Sprintf("public/t%02d", i), b)
 	}
 	conn := connect(t, c)
+	if _, err := conn.Exec(t.Context(), "SET search_path = public, apart"); err != nil {
+		t.Fatal(err)
+	}
 	for i, got := range l.results(false, len(keys)) {
 		want := []RowDifference{{Key: keys[i].name + ", second key=2", Kind: Changed, Columns: []string{"v"}}}
 		if diff := cmp.Diff(want, got.Differences, cmpopts.IgnoreFields(RowDifference{}, "Values")); diff != "" || got.State != Differs {

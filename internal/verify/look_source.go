@@ -57,29 +57,28 @@ const lookupKeys = 500 // in one statement
 func (s *settling) lookups() []string {
 	var keys []string
 	for _, cand := range s.cands {
-		k, ok := s.keyValues(cand)
+		k, ok := s.keyIs(cand)
 		if !ok {
 			return []string{""}
 		}
 		keys = append(keys, k)
 	}
-	var names []string
-	for _, k := range s.plan.key {
-		names = append(names, quoteIdent(s.plan.columns[k].name))
-	}
 	var wheres []string
 	for part := range slices.Chunk(keys, lookupKeys) {
-		wheres = append(wheres, " WHERE ("+strings.Join(names, ", ")+") IN ("+strings.Join(part, ", ")+")")
+		wheres = append(wheres, " WHERE "+strings.Join(part, " OR "))
 	}
 	return wheres
 }
 
-func (s *settling) keyValues(cand *candidate) (string, bool) {
+// keyIs is SQL that holds for the candidate's row.
+func (s *settling) keyIs(cand *candidate) (string, bool) {
 	literals := s.keyLiterals(cand)
+	is := make([]string, len(literals))
 	for i, k := range s.plan.key[:len(literals)] {
-		literals[i] = quoteLiteral(literals[i]) + "::" + s.plan.columns[k].sqlType
+		c := s.plan.columns[k]
+		is[i] = quoteIdent(c.name) + " " + c.equal + " " + quoteLiteral(literals[i]) + "::" + c.sqlType
 	}
-	return "(" + strings.Join(literals, ", ") + ")", len(literals) > 0
+	return "(" + strings.Join(is, " AND ") + ")", len(literals) > 0
 }
 
 func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }

@@ -26,6 +26,7 @@ type plan struct {
 type column struct {
 	name    string // at the source
 	sqlType string // as format_type shows it
+	equal   string // the operator = of its type
 	at      int    // in plan.fields; -1: the mirror has no such column, which is NULL in every row
 	rule    rule
 	lost    int64  // rows whose value the mirror can't hold, as documented
@@ -51,7 +52,7 @@ func newPlan(ctx context.Context, conn *pgx.Conn, t *postgres.Table, fields []ba
 			p.left = append(p.left, Loss{Column: c.Name, Why: leftOut(c)})
 			continue
 		}
-		col := &column{name: c.Name, sqlType: c.TypeName, at: -1}
+		col := &column{name: c.Name, sqlType: c.TypeName, equal: c.Equal(), at: -1}
 		kind := batch.Type{Kind: batch.String}
 		if f >= 0 {
 			kind, col.at = fields[f].Type, len(p.fields)
