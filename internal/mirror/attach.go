@@ -220,7 +220,14 @@ func (t *table) copyLeaf(ctx context.Context, r *postgres.SnapshotReader, src, l
 	publish := func(b *batch.Batch, note func(*tableState)) error {
 		rows += int64(b.Rows())
 		meta := landing.Meta{Position: at, EndLSN: at.CommitLSN, CommitTime: time.Now(), Filled: int64(b.Rows())}
-		err := t.publish(ctx, b, meta, note)
+		changed := changedValues{of: dec.TakeChanges()}
+		err := t.publish(ctx, b, meta, func(s *tableState) {
+			note(s)
+			changed.note(s)
+		})
+		if err == nil {
+			changed.tell(t)
+		}
 		b.Truncate(0)
 		return err
 	}

@@ -31,6 +31,7 @@ type changes struct {
 	// transaction whose beginning is published already.
 	mustFile bool
 	ignored  int64 // updates and deletes of a table without a key
+	changed  changedValues
 
 	lacking  []uint32         // the transactions of rows that lack values, by their numbers in Begin
 	seen     landing.LSN      // behind all that was read from the table for it

@@ -25,6 +25,7 @@ const (
 	NotRepaired      EventKind = "not-repaired"      // Table, Reason
 	NotAnswered      EventKind = "not-answered"      // Reason: why a request was thrown away
 	Ignored          EventKind = "ignored"           // Table, Rows, Reason
+	Changed          EventKind = "changed"           // Table, Reason: in which columns values that the mirror's types can't hold are changed from now on
 	Refused          EventKind = "refused"           // Table, Reason: PostgreSQL refuses its updates because a publication has it
 	Waiting          EventKind = "waiting"           // Table, Reason: for what; without a table it is the slot's creation that waits
 	SlotHealth       EventKind = "slot-health"       // Slot

@@ -99,6 +99,7 @@ func (c *changes) publish(ctx context.Context) error {
 		s.Ignored += c.ignored
 		s.Seen = max(s.Seen, c.seen)
 		s.adopt(columnsOf(c.src))
+		c.changed.note(s)
 	}
 	if b.Rows() == 0 && !c.mustFile {
 		return c.t.note(ctx, c.ignored, count) // every row is gone again; a later change says so
@@ -108,6 +109,7 @@ func (c *changes) publish(ctx context.Context) error {
 		return err
 	}
 	c.t.tellIgnored(c.ignored)
+	c.changed.tell(c.t)
 	return nil
 }
 

@@ -447,7 +447,7 @@ func (c *copying) copyChunk(ctx, reading context.Context, r *postgres.SnapshotRe
 			return err
 		}
 		rows += int64(b.Rows())
-		err := c.publish(ctx, t, b, see)
+		err := c.publish(ctx, t, b, see, in.dec.TakeChanges())
 		b.Truncate(0)
 		return err
 	})
@@ -473,9 +473,10 @@ func (c *copying) copyChunk(ctx, reading context.Context, r *postgres.SnapshotRe
 		return err
 	}
 	t.busy.Add(1)
+	changed := in.dec.TakeChanges()
 	return in.write(func(b *batch.Batch) error {
 		defer t.leave()
-		if err := c.publish(ctx, t, b, finish); err != nil {
+		if err := c.publish(ctx, t, b, finish, changed); err != nil {
 			return err
 		}
 		return t.copied(ctx)
@@ -563,13 +564,19 @@ func (k chunk) sameFile(ctx context.Context, r *postgres.SnapshotReader) error {
 	return err
 }
 
-func (c *copying) publish(ctx context.Context, t *table, b *batch.Batch, note func(*tableState)) error {
+func (c *copying) publish(ctx context.Context, t *table, b *batch.Batch, note func(*tableState), of []postgres.Changes) error {
+	changed := changedValues{of: of}
 	n, size := int64(b.Rows()), int64(b.Bytes())
 	// A snapshot file follows the stream no further than the table did before it.
 	meta := landing.Meta{Position: t.position, CommitTime: c.began}
-	if err := t.publish(ctx, b, meta, note); err != nil {
+	err := t.publish(ctx, b, meta, func(s *tableState) {
+		note(s)
+		changed.note(s)
+	})
+	if err != nil {
 		return err
 	}
+	changed.tell(t)
 	c.m.emit(Event{Kind: SnapshotProgress, Table: t.String(), Rows: c.rows.Add(n), Bytes: c.bytes.Add(size), Took: time.Since(c.began), Left: c.left()})
 	return nil
 }

@@ -79,6 +79,7 @@ type tableState struct {
 	Rows       int64            `json:"rows"`              // published by the snapshot
 	Ignored    int64            `json:"ignored,omitempty"` // updates and deletes of a table without a key
 	Touched    *int64           `json:"touched,omitempty"` // what the server's statistics said of those when they were looked at last
+	Changed    map[string]int64 `json:"changed,omitempty"` // values that were changed to fit, by column
 	Fabric     int64            `json:"fabric,omitempty"`  // rows that Fabric had when the last file was published
 	Built      time.Time        `json:"built,omitzero"`    // when its copy was complete
 }

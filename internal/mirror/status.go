@@ -29,6 +29,7 @@ type TableState struct {
 	Chunks     int              `json:"chunks"` // of the snapshot
 	ChunksDone int              `json:"chunksDone"`
 	Rows       int64            `json:"rows"`              // published by the snapshot
+	Changed    map[string]int64 `json:"changed,omitempty"` // values that the mirror's types can't hold and that were changed, by column
 	Ignored    int64            `json:"ignored,omitempty"` // updates and deletes of a table without a key: a rebuild makes them good
 }
 
@@ -57,7 +58,7 @@ func Status(ctx context.Context, s store.Store) (*State, error) {
 		}
 		v := f.value
 		out.Tables = append(out.Tables, TableState{Schema: v.Schema, Name: v.Name, Phase: string(v.Phase), Reason: v.Reason, Generation: v.Generation,
-			Files: v.Number, Position: v.Position, Chunks: v.Chunks.Count, ChunksDone: v.Chunks.Next + len(v.Chunks.Done), Rows: v.Rows, Ignored: v.Ignored})
+			Files: v.Number, Position: v.Position, Chunks: v.Chunks.Count, ChunksDone: v.Chunks.Next + len(v.Chunks.Done), Rows: v.Rows, Changed: v.Changed, Ignored: v.Ignored})
 	}
 	slices.SortFunc(out.Tables, func(a, b TableState) int {
 		return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name))

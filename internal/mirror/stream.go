@@ -405,6 +405,9 @@ func (r *reader) give(ctx context.Context) error {
 		}
 		c.position = landing.Position{CommitLSN: c.last, N: c.n, Complete: !(r.tx.open && c.last == r.tx.final)}
 		t.position, t.changes = c.position, nil
+		for _, part := range c.parts {
+			c.changed.of = append(c.changed.of, part.dec.TakeChanges()...)
+		}
 		p.files = append(p.files, c)
 	}
 	select {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type columnDecoder struct {
 	text    put
 	bin     put // nil: the type's binary form isn't read, so COPY sends its text
 	changed *int64
+	loss    string
 }
 
 // NewDecoder makes the decoder for the mirrored columns of t, as t.MirrorSchema
@@ -73,7 +75,7 @@ func (t *Table) LeafDecoder(leaf *Table) (*Decoder, error) {
 			return nil, fmt.Errorf("column %q of %s: %w", c.Name, t, err)
 		}
 		d.binary = d.binary && bin != nil
-		d.columns = append(d.columns, columnDecoder{name: c.Name, sqlName: quoteIdent(c.Name), at: at, text: text, bin: bin, changed: changed})
+		d.columns = append(d.columns, columnDecoder{name: c.Name, sqlName: quoteIdent(c.Name), at: at, text: text, bin: bin, changed: changed, loss: cmp.Or(c.Loss, "bytes that are no UTF-8 become U+FFFD")})
 	}
 	return d, nil
 }
@@ -87,14 +89,17 @@ func (d *Decoder) Binary() bool { return d.binary }
 type Changes struct {
 	Column string
 	Values int64
+	Loss   string
 }
 
-// Changes lists the columns with changed values since the decoder was made.
-func (d *Decoder) Changes() []Changes {
+// TakeChanges lists the columns with changed values since it was called last, or the
+// decoder was made.
+func (d *Decoder) TakeChanges() []Changes {
 	var out []Changes
 	for _, c := range d.columns {
 		if *c.changed > 0 {
-			out = append(out, Changes{c.name, *c.changed})
+			out = append(out, Changes{c.name, *c.changed, c.loss})
+			*c.changed = 0
 		}
 	}
 	return out
