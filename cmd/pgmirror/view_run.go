@@ -122,6 +122,10 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("  %s %s: %s published as the source has them", v.s.paint(green, "ok"), e.Table, plural(e.Rows, "row"))
 	case mirror.NotRepaired:
 		v.s.say("%s %s: rows can't be repaired: %s\n  next: pgmirror tables resync %s", bad, e.Table, e.Reason, e.Table)
+	case mirror.Changed:
+		v.s.say("%s %s: %s", bad, e.Table, e.Reason)
+	case mirror.NotAnswered:
+		v.s.say("%s %s: thrown away", bad, e.Reason)
 	case mirror.Refused:
 		v.s.say("%s %s: %s\n  next: give it a key or a replica identity, then pgmirror tables add %s", bad, e.Table, e.Reason, e.Table)
 	case mirror.Waiting:
