@@ -118,8 +118,17 @@ func judgeOpen(t *postgres.Table) (bool, []Note) {
 	}
 	var notes []Note
 	for i := range t.Columns {
-		if c := &t.Columns[i]; c.Loss != "" {
-			notes = append(notes, Note{"ColumnLoss", t.String() + "." + c.Name, c.Loss})
+		c := &t.Columns[i]
+		note := func(code, text string) { notes = append(notes, Note{code, t.String() + "." + c.Name, text}) }
+		if !c.Mirrored() {
+			note("ColumnLeftOut", "it is generated, and the stream doesn't carry it")
+			continue
+		}
+		if c.Field != c.Name {
+			note("ColumnRenamed", "the mirror has it as "+c.Field)
+		}
+		if c.Loss != "" {
+			note("ColumnLoss", c.Loss)
 		}
 	}
 	return true, notes
