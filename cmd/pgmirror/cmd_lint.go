@@ -164,7 +164,10 @@ func (v *lintView) end(looked landing.Linted) error {
 	}
 	if !v.json {
 		v.remedies()
-		fmt.Fprintf(v.s.Out, "  %s, %s, %s: %s, %s\n", plural(looked.Tables, "table"), plural(looked.Files, "file"), plural(looked.Rows, "row"), plural(v.faults, "error"), plural(v.warnings, "warning"))
+		v.print("  %s, %s, %s: %s, %s\n", plural(looked.Tables, "table"), plural(looked.Files, "file"), plural(looked.Rows, "row"), plural(v.faults, "error"), plural(v.warnings, "warning"))
+	}
+	if v.fault != nil {
+		return v.fault
 	}
 	if v.faults+v.warnings == 0 {
 		return nil
@@ -176,10 +179,17 @@ func (v *lintView) end(looked landing.Linted) error {
 func (v *lintView) remedies() {
 	for _, r := range landing.Rules() {
 		if v.met[r.Code] {
-			fmt.Fprintf(v.s.Out, "\n  %s\n    %s\n    %s\n", r.Code, r.Sentence, strings.TrimSpace(r.Remedy))
+			v.print("\n  %s\n    %s\n    %s\n", r.Code, r.Sentence, strings.TrimSpace(r.Remedy))
 		}
 	}
 	if len(v.met) > 0 {
-		fmt.Fprintln(v.s.Out)
+		v.print("\n")
+	}
+}
+
+// print writes to stdout, and keeps its first fault.
+func (v *lintView) print(format string, args ...any) {
+	if v.fault == nil {
+		_, v.fault = fmt.Fprintf(v.s.Out, format, args...)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,10 @@ func TestLint(t *testing.T) {
 		t.Errorf("of a sound zone it says %q", out)
 	}
 
+	if got := execute(t.Context(), []string{"lint", zone}, streams{Out: full{}, Err: &bytes.Buffer{}}); got != int(exitError) {
+		t.Errorf("with a full disk behind stdout: exit %d", got)
+	}
+
 	put("public.schema/orders/_metadata.json", `{"keyColumns":["id"],"isUpsertDefaultMode":true}`)
 	put("public.schema/orders/00000000000000000001.parquet", "")
 	out, errs := lint(5)
@@ -82,3 +87,8 @@ func TestLint(t *testing.T) {
 	zone = filepath.Join(zone, "nowhere")
 	lint(1)
 }
+
+// full is a disk that takes nothing more.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
