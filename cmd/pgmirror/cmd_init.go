@@ -61,6 +61,9 @@ var questions = []question{
 	{"workspace", "The Fabric workspace: its name, or the GUID in its address after /groups/", false, false},
 }
 
+// portPath isn't asked for, and written when it is another than PostgreSQL's own.
+const portPath = "server.port"
+
 func runInit(ctx context.Context, o initOptions, s streams) error {
 	path := o.config.file
 	if _, err := os.Stat(path); err == nil && !o.force {
@@ -115,6 +118,9 @@ func (o initOptions) known(ctx context.Context, s streams) (map[string]string, e
 				known[q.path] = v.Value
 			}
 		}
+		if v.Path == portPath && v.Value != "5432" {
+			known[portPath] = v.Value
+		}
 	}
 	return known, nil
 }
@@ -156,6 +162,9 @@ func initFile(known map[string]string) string {
 	b.WriteString("server:\n")
 	if known["mode"] == string(config.Open) {
 		line("server.host", "  ", "")
+		if known[portPath] != "" {
+			fmt.Fprintf(&b, "  port: %s\n", known[portPath]) // a number
+		}
 	} else {
 		line("server.id", "  ", "resource id of the flexible server")
 	}
