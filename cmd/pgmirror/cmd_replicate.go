@@ -307,7 +307,7 @@ func (v *replicateView) sum(e replicator.Event) {
 	}
 	source := ""
 	if !e.CommitTime.IsZero() {
-		source = ", up to " + e.CommitLSN + " of " + clockTime(e.CommitTime)
+		source = ", up to " + e.CommitLSN + " of " + moment(e.CommitTime)
 	}
 	v.s.say("%s %s to %s, %s rows%s", v.s.paint(green, "ok"), plural(v.commits, "commit"), plural(len(v.tables), "table"), count(v.rows), source)
 	v.told, v.commits, v.rows, v.tables = time.Now(), 0, 0, nil

@@ -222,9 +222,9 @@ func (m *openMirror) refuse(kind mirror.RequestKind, states map[string]mirror.Ta
 	t, ok := states[name]
 	switch {
 	case !ok:
-		return fail(exitPrecondition, "TableNotMirrored", "pgmirror tables add "+name, "the mirror doesn't have table %s", name)
+		return fail(exitPrecondition, "TableNotMirrored", shellLine("pgmirror", "tables", "add", name), "the mirror doesn't have table %s", name)
 	case kind == mirror.Resume && t.Phase != "parked":
-		return fail(exitPrecondition, "TableNotPaused", "pgmirror tables resync "+name, "table %s is not paused; it is %s", name, t.Phase)
+		return fail(exitPrecondition, "TableNotPaused", resync(name), "table %s is not paused; it is %s", name, t.Phase)
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func (m *openMirror) absent(t *postgres.Table) string {
 	case !wanted:
 		return "mirror.tables doesn't ask for it"
 	}
-	return "not published: pgmirror tables add " + t.String()
+	return "not published: " + shellLine("pgmirror", "tables", "add", t.String())
 }
 
 func (t *listedTable) take(st mirror.TableState) {

@@ -36,7 +36,10 @@ func removeTables(ctx context.Context, m *openMirror, a *admin.Session, o tables
 		default:
 			m.s.say("asked: %s %s.%s", mirror.Forget, schema, table)
 		}
-		if wanted, _ := m.cfg.Mirror.Wants(schema, table); wanted {
+		switch wanted, _ := m.cfg.Mirror.Wants(schema, table); {
+		case wanted && len(m.cfg.Mirror.Tables) == 0:
+			m.s.say("  without mirror.tables every table is asked for, also %s.%s: list those that are wanted, or the next apply on a fresh mirror takes it in", schema, table)
+		case wanted:
 			m.s.say("  mirror.tables still asks for %s.%s: take it out there too, or the next apply on a fresh mirror takes it in", schema, table)
 		}
 	}

@@ -58,7 +58,7 @@ func (o verifyOptions) repair(ctx context.Context, ses *session, r *verify.Recei
 			}
 		}
 		if len(q.Rows) < t.Differing {
-			s.say("%s.%s: %s can't be named to the mirror: pgmirror tables resync %s.%s", t.Schema, t.Name, plural(t.Differing-len(q.Rows), "row"), t.Schema, t.Name)
+			s.say("%s.%s: %s can't be named to the mirror: %s", t.Schema, t.Name, plural(t.Differing-len(q.Rows), "row"), resync(t.Schema+"."+t.Name))
 		}
 		if len(q.Rows) == 0 {
 			continue

@@ -40,6 +40,7 @@ var ownCodes = map[string]setup.Explanation{
 	"SlotMoved":        {Sentence: "Somebody else has read from the slot: it stands beyond what the mirror confirmed, and what lies between is lost to it.", Remedy: "Find who uses the slot's name; then copy every table anew.", Next: "pgmirror run --reseed"},
 	"OtherSystem":      {Sentence: "The server isn't the one that the mirror was made from: its system identifier differs.", Remedy: "Correct server.host; if the database was really moved, copy every table anew.", Next: "pgmirror run --reseed"},
 	"OtherTimeline":    {Sentence: "The server was restored to an older state, or its history isn't that of the server which the mirror followed.", Remedy: "Copy every table anew.", Next: "pgmirror run --reseed"},
+	"WentBack":         {Sentence: "The server's log ends before what the mirror has: an earlier copy of its disk was put back.", Remedy: "Copy every table anew, once it is the database that you want.", Next: "pgmirror run --reseed"},
 	"OtherSlot":        {Sentence: "The landing zone is fed from a slot of another name.", Remedy: "Set run.slot to that name, or give the mirror another mirrored database.", Next: "pgmirror plan --explain-config"},
 	"SlotNotOurs":      {Sentence: "There is a slot of this name already, and the landing zone knows nothing of it.", Remedy: "If nothing uses it, drop it; else choose another run.slot."},
 	"NothingPublished": {Sentence: "The publications list no table, so that there is nothing to mirror.", Remedy: "Let apply make them, or take a table in.", Next: "pgmirror tables list"},
@@ -62,11 +63,12 @@ var ownCodes = map[string]setup.Explanation{
 	"TablesBehind":    {Sentence: "Some tables don't replicate yet.", Remedy: "A first copy takes its time; watch whether they move.", Next: "pgmirror status --watch"},
 
 	// verify, lint, replicate
-	"RowsDiffer":        {Sentence: "Rows of the mirror differ from PostgreSQL's, and nobody changed them meanwhile.", Remedy: "The report names them. Have the table copied anew, and keep the receipt: this should never happen.", Next: "pgmirror tables resync TABLE"},
+	"RowsDiffer":        {Sentence: "Rows of the mirror differ from PostgreSQL's, and nobody changed them meanwhile.", Remedy: "The report names them. Have a running pgmirror run publish them anew, or the table copied anew with tables resync, and keep the receipt: this should never happen.", Next: "pgmirror verify --repair"},
 	"TableMissing":      {Sentence: "The mirror lacks a table that was asked for.", Remedy: "status shows whether Fabric knows it, tables list whether it is published.", Next: "pgmirror status"},
 	"TableUnreadable":   {Sentence: "A table could not be read, at the source or in the mirror, so that nothing is proved.", Remedy: "The report has the reason: often a missing right, or a Delta feature that verify doesn't know.", Next: "pgmirror doctor"},
 	"NothingToCompare":  {Sentence: "No table was compared, so that nothing is proved.", Remedy: "Check the names, and that the mirror has tables.", Next: "pgmirror status"},
 	"ReceiptUnusable":   {Sentence: "The receipt can't be gone on from: it is of another mirror, another format, or can't be read.", Remedy: "Verify from the beginning, into another file.", Next: "pgmirror verify"},
+	"ReceiptUnwritable": {Sentence: "The receipt can't be written where it was asked for; nothing was compared.", Remedy: "Give a file in a folder that can be written to.", Next: "pgmirror verify --receipt FILE"},
 	"LandingZoneFaulty": {Sentence: "A landing zone has faults; each has a code of its own.", Remedy: "Each finding says what to do; explain tells more of its code.", Next: "pgmirror lint"},
 	"NoLandingZone":     {Sentence: "There is no landing zone there.", Remedy: "Give the folder in which the tables' folders lie, or configure an open mirror."},
 }

@@ -25,18 +25,18 @@ func lookSlot(ctx context.Context, p *patient) diagnosis {
 	if err != nil {
 		return unwell(err)
 	}
-	state := fmt.Sprintf("%s holds %s of WAL (%s)", p.cfg.Slot(), bytesText(slot.RetainedBytes), slot.WALStatus)
+	state := fmt.Sprintf("%s, which holds %s of WAL (%s)", p.cfg.Slot(), bytesText(slot.RetainedBytes), slot.WALStatus)
 	switch {
 	case !there:
 		return diagnosis{State: checkWarning, Code: "NotRunning", Text: "there is no slot " + p.cfg.Slot() + ": nothing has been run yet, or it was lost", Next: "pgmirror run"}
 	case slot.WALStatus == "lost":
-		return diagnosis{State: checkBlocking, Code: "SlotLost", Text: state, Next: "pgmirror run --reseed"}
+		return diagnosis{State: checkBlocking, Code: "SlotLost", Text: "slot " + state, Next: "pgmirror run --reseed"}
 	case slot.WALStatus == "unreserved":
-		return diagnosis{State: checkBlocking, Code: "WALUnreserved", Text: state, Next: "pgmirror run"}
+		return diagnosis{State: checkBlocking, Code: "WALUnreserved", Text: "slot " + state, Next: "pgmirror run"}
 	case !slot.Active:
-		return diagnosis{State: checkBlocking, Code: "NotRunning", Text: "nobody reads the slot; it " + state, Next: "pgmirror run"}
+		return diagnosis{State: checkBlocking, Code: "NotRunning", Text: "nobody reads slot " + state, Next: "pgmirror run"}
 	}
-	return diagnosis{State: checkOK, Text: state}
+	return diagnosis{State: checkOK, Text: "somebody reads slot " + state}
 }
 
 // lookZone judges the landing zone and what the mirror says of itself in it.

@@ -22,6 +22,7 @@ func TestRunView(t *testing.T) {
 		{mirror.Event{Kind: mirror.Waiting, Reason: "the transaction of pid 7 to end"}, "waiting for the transaction of pid 7 to end"},
 		{mirror.Event{Kind: mirror.Reseeding, Reason: "the slot is gone"}, "every table is copied anew: the slot is gone"},
 		{mirror.Event{Kind: mirror.Parked, Table: "public.t", Reason: "NaN"}, "next: pgmirror tables resync public.t"},
+		{mirror.Event{Kind: mirror.Parked, Table: "public.odd name", Reason: "NaN"}, "next: pgmirror tables resync 'public.odd name'"},
 		{mirror.Event{Kind: mirror.Paced, Wait: 15 * time.Second, Took: 300 * time.Second}, "behind: changes wait up to 15.0 s"},
 		{mirror.Event{Kind: mirror.NoLook, Reason: "503"}, "Fabric could not be asked how its tables are: 503"},
 		{mirror.Event{Kind: mirror.Retrying, Reason: "the server is gone", Wait: 2 * time.Second}, "the server is gone; trying again in 2.0 s"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/pgmirror/pgmirror/internal/config"
 )
@@ -61,12 +62,32 @@ func plural[N int | int64](n N, noun string) string {
 // bytesText is a size as people read it.
 func bytesText(n int64) string { return config.Bytes(n).About() }
 
-// clockTime is a moment of today, in UTC; "-" for none.
-func clockTime(t time.Time) string {
+// moment is a time in UTC; "-" for none.
+func moment(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.UTC().Format("15:04:05Z")
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// shellLine is a command line to type: words that a shell would read as something
+// else are quoted.
+func shellLine(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = shellWord(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
+func shellWord(w string) string {
+	plain := func(r rune) bool {
+		return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_./:=,@%+", r)
+	}
+	if w != "" && !strings.ContainsFunc(w, func(r rune) bool { return !plain(r) }) {
+		return w
+	}
+	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
 }
 
 func latency(s *int) string {

@@ -111,23 +111,23 @@ func (v *runView) tell(e mirror.Event) {
 	case mirror.SlotHealth:
 		v.tellSlot(e.Slot)
 	case mirror.Parked:
-		v.s.say("%s %s is parked: %s; the others go on\n  next: pgmirror tables resync %s", bad, e.Table, e.Reason, e.Table)
+		v.s.say("%s %s is parked: %s; the others go on\n  next: %s", bad, e.Table, e.Reason, resync(e.Table))
 	case mirror.Rebuilding:
 		v.s.say("  %s is built anew: %s", e.Table, e.Reason)
 	case mirror.Ignored:
-		v.s.say("%s %s: %s ignored: %s\n  next: pgmirror tables resync %s", bad, e.Table, plural(e.Rows, "change"), e.Reason, e.Table)
+		v.s.say("%s %s: %s ignored: %s\n  next: %s", bad, e.Table, plural(e.Rows, "change"), e.Reason, resync(e.Table))
 	case mirror.Attached:
 		v.s.say("  %s %s: %s of its new %s", v.s.paint(green, "ok"), e.Table, plural(e.Rows, "row"), e.Reason)
 	case mirror.Repaired:
 		v.s.say("  %s %s: %s published as the source has them", v.s.paint(green, "ok"), e.Table, plural(e.Rows, "row"))
 	case mirror.NotRepaired:
-		v.s.say("%s %s: rows can't be repaired: %s\n  next: pgmirror tables resync %s", bad, e.Table, e.Reason, e.Table)
+		v.s.say("%s %s: rows can't be repaired: %s\n  next: %s", bad, e.Table, e.Reason, resync(e.Table))
 	case mirror.Changed:
 		v.s.say("%s %s: %s", bad, e.Table, e.Reason)
 	case mirror.NotAnswered:
 		v.s.say("%s %s: thrown away", bad, e.Reason)
 	case mirror.Refused:
-		v.s.say("%s %s: %s\n  next: give it a key or a replica identity, then pgmirror tables add %s", bad, e.Table, e.Reason, e.Table)
+		v.s.say("%s %s: %s\n  next: give it a key or a replica identity, then %s", bad, e.Table, e.Reason, shellLine("pgmirror", "tables", "add", e.Table))
 	case mirror.Waiting:
 		v.s.say("  … waiting for %s", e.Reason)
 	case mirror.Paced:
@@ -146,6 +146,8 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("  %s %s%s", e.Kind, e.Table, prefixed(": ", e.Reason))
 	}
 }
+
+func resync(table string) string { return shellLine("pgmirror", "tables", "resync", table) }
 
 // tellSlot says how much WAL the slot holds, when its status has changed.
 func (v *runView) tellSlot(slot *mirror.Slot) {

@@ -29,7 +29,7 @@ func (st mirrorStatus) write(w io.Writer, cfg *config.Config) error {
 	}
 	for _, t := range st.tables {
 		fmt.Fprintf(table, "  %s.%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.Schema, t.Table, t.Status,
-			count(t.ProcessedRows), bytesText(t.ProcessedBytes), clockTime(t.LastSync), latency(t.LatencySeconds), t.ErrorMessage)
+			count(t.ProcessedRows), bytesText(t.ProcessedBytes), moment(t.LastSync), latency(t.LatencySeconds), t.ErrorMessage)
 	}
 	if st.zone != nil {
 		fmt.Fprintln(table, "\n  LANDED\tPHASE\tFILES\tUP TO\tCOPIED\t")
