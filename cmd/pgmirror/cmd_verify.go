@@ -84,6 +84,9 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if err := o.writable(); err != nil {
+		return err
+	}
 	before, err := o.former()
 	if err != nil {
 		return err
@@ -119,6 +122,9 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	if errors.Is(err, verify.ErrReceipt) {
 		return o.unusable(err)
 	}
+	if err != nil && ctx.Err() != nil && o.receipt != "" {
+		return &failure{Exit: exitInterrupted, Code: "Interrupted", Err: errors.New("stopped as asked; the receipt has what was compared"), Next: o.again("--resume", "--receipt", o.receipt)}
+	}
 	if err != nil {
 		return connectFailure(look.Source, err)
 	}
@@ -133,7 +139,45 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	if err := o.writeReceipt(receipt); err != nil {
 		return err
 	}
-	return verdict(receipt, view.wanted)
+	return verdict(receipt, view.wanted, o.mendBy(cfg))
+}
+
+// again is this command with other flags.
+func (o verifyOptions) again(flags ...string) string {
+	words := append([]string{"pgmirror", "verify"}, flags...)
+	return shellLine(append(words, o.tables...)...)
+}
+
+// mendBy is what to type when rows differ.
+func (o verifyOptions) mendBy(cfg *config.Config) string {
+	switch {
+	case cfg.Mode != config.Open || o.delta != "":
+		return "pgmirror status"
+	case o.repairs: // that was tried
+		return "pgmirror tables resync TABLE"
+	}
+	return o.again("--repair")
+}
+
+// writable refuses a place where the receipt can't be written, before hours are
+// spent on what it is to hold.
+func (o verifyOptions) writable() error {
+	if o.receipt == "" {
+		return nil
+	}
+	info, err := os.Stat(o.receipt)
+	if err == nil && info.IsDir() {
+		err = errors.New("it is a folder")
+	} else if err == nil || errors.Is(err, os.ErrNotExist) {
+		var f *os.File
+		if f, err = os.CreateTemp(filepath.Dir(o.receipt), "."+filepath.Base(o.receipt)+"-"); err == nil {
+			err = errors.Join(f.Close(), os.Remove(f.Name()))
+		}
+	}
+	if err != nil {
+		return fail(exitError, "ReceiptUnwritable", "pgmirror verify --receipt FILE", "the receipt can't be written to %s: %w", o.receipt, err)
+	}
+	return nil
 }
 
 // deltaTables are the mirror's Delta tables, or those of a folder.
@@ -152,11 +196,11 @@ func (o verifyOptions) deltaTables(ses *session) (store.Store, error) {
 }
 
 // wanted tells which tables must be in the mirror: those named on the command
-// line, else all that set-up picked.
+// line, and all that set-up picked.
 func (o verifyOptions) wanted(ses *session) func(verify.TableResult) bool {
 	return func(t verify.TableResult) bool {
-		if len(o.tables) > 0 {
-			return true // verify looks at no other
+		if slices.Contains(o.tables, t.Name) || slices.Contains(o.tables, t.Schema+"."+t.Name) {
+			return true
 		}
 		for _, p := range ses.facts.Picked {
 			if p.Schema == t.Schema && p.Name == t.Name {
@@ -187,7 +231,7 @@ func (o verifyOptions) former() (*verify.Receipt, error) {
 }
 
 func (o verifyOptions) unusable(err error) error {
-	return fail(exitError, "ReceiptUnusable", "pgmirror verify --receipt "+o.receipt, "%s: %w", o.receipt, err)
+	return fail(exitError, "ReceiptUnusable", shellLine("pgmirror", "verify", "--receipt", o.receipt), "%s: %w", o.receipt, err)
 }
 
 // writeReceipt replaces the file: an interrupted run leaves a whole one.
@@ -221,8 +265,8 @@ func replaceFile(name string, body []byte) error {
 	return os.Rename(f.Name(), name)
 }
 
-// verdict is what a receipt means for the exit code.
-func verdict(r *verify.Receipt, wanted func(verify.TableResult) bool) error {
+// verdict is what a receipt means for the exit code, and what mends rows that differ.
+func verdict(r *verify.Receipt, wanted func(verify.TableResult) bool, mend string) error {
 	var differ, missing, unreadable []string
 	for _, t := range r.Tables {
 		name := t.Schema + "." + t.Name
@@ -237,7 +281,7 @@ func verdict(r *verify.Receipt, wanted func(verify.TableResult) bool) error {
 	}
 	switch {
 	case len(differ) > 0:
-		return fail(exitMismatch, "RowsDiffer", "pgmirror status", "%s: the mirror differs from its source", strings.Join(differ, ", "))
+		return fail(exitMismatch, "RowsDiffer", mend, "%s: the mirror differs from its source", strings.Join(differ, ", "))
 	case len(missing) > 0:
 		return fail(exitMismatch, "TableMissing", "pgmirror status", "%s: the mirror has no such table", strings.Join(missing, ", "))
 	case len(unreadable) > 0:

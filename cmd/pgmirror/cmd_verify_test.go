@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/verify"
 )
 
@@ -17,6 +18,32 @@ func TestVerifyFlags(t *testing.T) {
 		got := execute(t.Context(), append([]string{"verify"}, strings.Fields(args)...), streams{Out: &bytes.Buffer{}, Err: &errs})
 		if got != int(exitError) || !strings.Contains(errs.String(), "error[UsageInvalid]") {
 			t.Errorf("%s: exit %d, %q", args, got, &errs)
+		}
+	}
+}
+
+func TestWhatToTypeAfterVerify(t *testing.T) {
+	o := verifyOptions{receipt: "my receipt.json", tables: []string{"public.orders", "Odd; name"}}
+	open, native := &config.Config{Mode: config.Open}, &config.Config{Mode: config.Native}
+	for _, tt := range []struct{ got, want string }{
+		{o.again("--resume", "--receipt", o.receipt), "pgmirror verify --resume --receipt 'my receipt.json' public.orders 'Odd; name'"},
+		{o.mendBy(open), "pgmirror verify --repair public.orders 'Odd; name'"},
+		{verifyOptions{repairs: true}.mendBy(open), "pgmirror tables resync TABLE"},
+		{o.mendBy(native), "pgmirror status"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("got %s, want %s", tt.got, tt.want)
+		}
+	}
+}
+
+// A receipt that can't be written is told before anything is compared.
+func TestReceiptUnwritable(t *testing.T) {
+	for _, name := range []string{t.TempDir(), filepath.Join(t.TempDir(), "nowhere", "receipt.json")} {
+		var errs bytes.Buffer
+		got := execute(t.Context(), []string{"verify", "--receipt", name}, streams{Out: &bytes.Buffer{}, Err: &errs})
+		if got != int(exitError) || !strings.Contains(errs.String(), "error[ReceiptUnwritable]") {
+			t.Errorf("%s: exit %d, %q", name, got, &errs)
 		}
 	}
 }

@@ -91,6 +91,19 @@ func (cfg Config) done(now *Receipt) (map[string]TableResult, error) {
 	return done, nil
 }
 
+// keep takes over what the run that is resumed found of tables that nobody asks for
+// now.
+func (cfg Config) keep(r *Receipt, asked []pair) {
+	if len(cfg.Only) == 0 {
+		return // a table that is no more has no result
+	}
+	for _, t := range cfg.Resume.Tables {
+		if !slices.ContainsFunc(asked, func(p pair) bool { return p.schema == t.Schema && p.name == t.Name }) {
+			r.Replace(t)
+		}
+	}
+}
+
 // Mismatch reports whether any table differs.
 func (r *Receipt) Mismatch() bool { return r.Count(Differs) > 0 }
 

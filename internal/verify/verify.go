@@ -52,7 +52,8 @@ type Config struct {
 	Save func(*Receipt) error
 
 	// Resume is the receipt of a verification of the same source that didn't come
-	// to its end. What it found equal, or lossy, isn't compared again.
+	// to its end. What it found equal, or lossy, isn't compared again; what it found
+	// of tables beside Only stays as it is.
 	Resume *Receipt
 
 	open func(ctx context.Context, t store.Store) (mirrorTable, error) // nil: openDelta
@@ -121,6 +122,9 @@ func Run(ctx context.Context, cfg Config) (*Receipt, error) {
 	done, err := cfg.done(r)
 	if err != nil {
 		return nil, err
+	}
+	if done != nil {
+		cfg.keep(r, pairs)
 	}
 	if err := verifyTables(ctx, cfg, pairs, done, r); err != nil {
 		return nil, err
