@@ -56,7 +56,11 @@ func TestKill(t *testing.T) {
 		if n > kills/3 && (step == Published || step == Confirmed) {
 			patience = time.Minute // the snapshot was cut often enough: now its end is waited for
 		}
-		died[b.killAfter(step, 1+r.IntN(4), time.Duration(r.IntN(30))*time.Millisecond, patience)]++
+		then := time.Duration(r.IntN(30)) * time.Millisecond
+		if step == Streaming {
+			then = 0 // the next step comes at once
+		}
+		died[b.killAfter(step, 1+r.IntN(4), then, patience)]++
 	}
 	t.Logf("killed %d times, after: %v", kills, died)
 	for _, k := range []EventKind{Streaming, Published, Confirmed} {

@@ -90,7 +90,7 @@ func (c *changes) publish(ctx context.Context) error {
 	b, filled, err := c.finish(ctx)
 	if definitionGone(err) || valueGone(err) {
 		return c.t.redefined(ctx, err)
-	} else if tableFault(err) {
+	} else if tableFault(err) || c.t.hopeless(err) {
 		return c.t.park(ctx, err.Error())
 	} else if err != nil {
 		return err

@@ -341,16 +341,13 @@ func (t *table) awaitDropped(ctx context.Context) error {
 	defer cancel()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
 		said, err := t.m.askFabric(ctx)
-		if err != nil {
-			return err
-		}
-		if _, there := said[fabricName(t.w.Dir)]; !there {
+		if _, there := said[fabricName(t.w.Dir)]; err == nil && !there {
 			return nil
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return errors.Join(context.Cause(ctx), err) // that Fabric didn't answer once is no reason to stop
 		}
 	}
 }
@@ -500,6 +497,13 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
 	m.tellSlot(ctx, sql)
+	publications, err := postgres.Publications(ctx, sql, m.cfg.Publications)
+	if err == nil {
+		err = m.checkPublications(publications)
+	}
+	if err != nil {
+		return false, err
+	}
 	published, plain, err := m.catalog(ctx, sql)
 	if err != nil {
 		return false, err

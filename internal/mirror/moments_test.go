@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/localpg"
 	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
@@ -434,4 +436,42 @@ func TestRequestThrownAway(t *testing.T) {
 		t.Errorf("%d tries, the last: %s", n, e.Reason)
 	}
 	b.equal(newTaker(t, b.landing, 1), "plain")
+}
+
+// A table that is paused while it isn't published stays so when it is again.
+func TestPauseAbsent(t *testing.T) {
+	b := newBench(t, thirty, `CREATE TABLE other (id int PRIMARY KEY)`)
+	var h heard
+	stop := b.hear(b.landing, &h)
+	b.caughtUp()
+	b.exec(`ALTER PUBLICATION p DROP TABLE plain`)
+	b.reaches("plain", phaseParked, 1)
+	if err := Ask(t.Context(), b.landing, Request{Kind: Pause, Schema: "public", Table: "plain"}); err != nil {
+		t.Fatal(err)
+	}
+	b.answered("plain")
+	b.exec(`ALTER PUBLICATION p ADD TABLE plain`)
+	h.looked(t)
+	stop()
+	if s := b.tableState("plain").value; s.Phase != phaseParked || s.Reason != "paused" {
+		t.Errorf("it is %s, %q", s.Phase, s.Reason)
+	}
+}
+
+// A table that the server can't read, for a reason of its own, is parked after a few
+// tries.
+func TestHopeless(t *testing.T) {
+	tab := &table{m: &mirror{guard: &guard{at: map[string][]time.Time{}}}, name: "public.t"}
+	internal := &pgconn.PgError{Severity: "ERROR", Code: "XX000"}
+	for i := range guardTimes {
+		if tab.hopeless(fmt.Errorf("read: %w", internal)) {
+			t.Fatalf("hopeless at try %d", i+1)
+		}
+	}
+	if !tab.hopeless(internal) {
+		t.Errorf("not hopeless after %d tries", guardTimes+1)
+	}
+	if tab.hopeless(&pgconn.PgError{Severity: "ERROR", Code: "57014"}) || tab.hopeless(io.EOF) {
+		t.Error("another error is hopeless, too")
+	}
 }

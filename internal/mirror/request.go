@@ -171,9 +171,18 @@ func (t *table) grant(ctx context.Context, kind RequestKind) error {
 	case Resync, Resume:
 		return t.rebuildNow(ctx, "it was asked for")
 	case Pause:
-		return t.park(ctx, "paused")
+		return t.pause(ctx)
 	}
 	return t.forget(ctx)
+}
+
+// pause parks the table until it is asked for, also one that would come back by itself.
+func (t *table) pause(ctx context.Context) error {
+	const paused = "paused"
+	if s := t.snapshot(); s.Phase == phaseParked && s.Absent {
+		return t.change(ctx, func(s *tableState) { s.Reason, s.Absent = paused, false })
+	}
+	return t.park(ctx, paused)
 }
 
 // forget parks the table before its folder and its state go, so that a crash in

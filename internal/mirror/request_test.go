@@ -78,8 +78,20 @@ func TestAwaitDropped(t *testing.T) {
 		t.Errorf("it counts as dropped at look %d, %v; want 3", looks, err)
 	}
 	m.cfg.Fabric = func(context.Context) ([]FabricTable, error) { return nil, errors.New("no answer") }
-	if err := t1.awaitDropped(t.Context()); err == nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := t1.awaitDropped(ctx); err == nil {
 		t.Error("it counts as dropped when Fabric doesn't answer")
+	}
+	looks = 0
+	m.cfg.Fabric = func(context.Context) ([]FabricTable, error) {
+		if looks++; looks < 3 {
+			return nil, errors.New("no answer")
+		}
+		return nil, nil
+	}
+	if err := t1.awaitDropped(t.Context()); err != nil || looks != 3 {
+		t.Errorf("once Fabric answers: %d looks, %v", looks, err)
 	}
 }
 

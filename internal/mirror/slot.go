@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -55,8 +56,15 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 	if err != nil {
 		return nil, err
 	}
+	publications, err := postgres.Publications(ctx, sql, m.cfg.Publications)
+	if err != nil {
+		return nil, err
+	}
 	if m.state.value.Phase == phaseMirroring {
-		err := m.checkSlot(slot, there, landing.LSN(at))
+		err := m.checkSlot(slot, there, landing.LSN(at), publications)
+		if err == nil {
+			err = m.notePublications(ctx, publications)
+		}
 		if err == nil && m.state.value.Timeline != m.system.timeline {
 			err = m.followTimeline(ctx, repl, slot)
 		}
@@ -112,7 +120,7 @@ func (m *mirror) rebuildTables(ctx context.Context, why string, which func(table
 
 // checkSlot holds the slot against what the landing zone says of it: its name
 // alone proves nothing.
-func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN) error {
+func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN, publications map[string]uint32) error {
 	s, fault := m.state.value, slotFault
 	switch {
 	case s.SystemID != m.system.id:
@@ -123,10 +131,23 @@ func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN) e
 		return fault("WentBack", "the server's log ends at %s, the mirror has what came until %s: an earlier copy of its disk was put back", at, s.Acked)
 	case !there:
 		return fault("SlotLost", "the slot is gone, and with it changes that the mirror doesn't have")
+	case slot.Plugin != "pgoutput" || m.cfg.Source.Database != "" && slot.Database != m.cfg.Source.Database:
+		return &Fault{Code: "SlotNotOurs", Err: fmt.Errorf("a slot of this name reads database %q by plugin %q", slot.Database, slot.Plugin), Next: "give the mirror another slot: run.slot"}
 	case slot.WALStatus == "lost":
 		return fault("SlotLost", "the server has removed WAL that the slot needed")
 	case landing.LSN(slot.ConfirmedFlush) > s.Acked:
 		return fault("SlotMoved", "the slot was moved to %s, the mirror confirmed no more than %s", slot.ConfirmedFlush, s.Acked)
+	}
+	return m.checkPublications(publications)
+}
+
+// checkPublications finds one that isn't as the slot was read with: what was changed
+// while it was gone is missing, and older servers can't read the slot with it at all.
+func (m *mirror) checkPublications(now map[string]uint32) error {
+	for _, name := range m.cfg.Publications {
+		if before, known := m.state.value.Publications[name]; known && now[name] != before {
+			return slotFault("PublicationLost", "publication %q was dropped, and what was changed since is missing, even if it was made again", name)
+		}
 	}
 	return nil
 }
@@ -162,6 +183,14 @@ func (m *mirror) followTimeline(ctx context.Context, repl *pgconn.PgConn, slot p
 	})
 }
 
+// notePublications notes those with which the slot is read for the first time.
+func (m *mirror) notePublications(ctx context.Context, publications map[string]uint32) error {
+	if maps.Equal(publications, m.state.value.Publications) {
+		return nil
+	}
+	return m.state.change(ctx, func(s *mirrorState) { s.Publications = publications })
+}
+
 // makeSlot makes the slot and then the state of every table. The mirror counts
 // as begun only when all of that is durable; a slot from an attempt that died
 // before is dropped, for nobody knows its snapshot any more.
@@ -171,6 +200,10 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 			Next: fmt.Sprintf("if nothing uses it: SELECT pg_drop_replication_slot('%s')", m.cfg.Slot)}
 	}
 	before, err := m.lookBefore(ctx)
+	if err != nil {
+		return err
+	}
+	publications, err := postgres.Publications(ctx, sql, m.cfg.Publications)
 	if err != nil {
 		return err
 	}
@@ -200,7 +233,7 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 	}
 	return m.state.change(ctx, func(s *mirrorState) {
 		s.Phase, s.SystemID, s.Timeline = phaseMirroring, m.system.id, m.system.timeline
-		s.ConsistentPoint, s.Acked = point, point
+		s.ConsistentPoint, s.Acked, s.Publications = point, point, publications
 	})
 }
 

@@ -147,6 +147,48 @@ func TestSlotFaults(t *testing.T) {
 	wantFault("SlotNotOurs")
 }
 
+// A publication that was dropped is missed, also when it is there again.
+func TestPublicationDropped(t *testing.T) {
+	for _, c := range []struct{ what, change string }{
+		{"dropped", `DROP PUBLICATION p`},
+		{"made again", `DROP PUBLICATION p; UPDATE plain SET n = -1; CREATE PUBLICATION p FOR ALL TABLES`},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			b := newBench(t, thirty)
+			b.exec(`DROP PUBLICATION p`, `CREATE PUBLICATION p FOR ALL TABLES`)
+			ended := make(chan error, 1)
+			go func() { ended <- Run(t.Context(), b.config(b.landing)) }()
+			b.caughtUp()
+			b.exec(c.change)
+			var fault *Fault
+			if err := <-ended; !errors.As(err, &fault) || fault.Code != "PublicationLost" {
+				t.Fatalf("got %v", err)
+			}
+			if c.what == "dropped" {
+				b.exec(`CREATE PUBLICATION p FOR ALL TABLES`)
+			}
+			cfg := b.config(b.landing)
+			cfg.Reseed = true
+			stop := b.start(cfg)
+			b.caughtUp()
+			stop()
+			b.equal(newTaker(t, b.landing, 1), "plain")
+		})
+	}
+}
+
+// A slot of the name that reads another database isn't ours.
+func TestSlotOfAnotherDatabase(t *testing.T) {
+	b, other := newBench(t, thirty), newBench(t)
+	b.settle()
+	eventually(t, "the slot is dropped", func() bool { return b.try("SELECT pg_drop_replication_slot('s_"+b.db+"')") == nil })
+	other.exec("SELECT pg_create_logical_replication_slot('s_" + b.db + "', 'pgoutput')")
+	var fault *Fault
+	if err := Run(t.Context(), b.config(b.landing)); !errors.As(err, &fault) || fault.Code != "SlotNotOurs" {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A slot that is made while others change definitions is one that can be followed.
 // Left alone, PostgreSQL goes wrong here: what commits before the server has seen
 // every running transaction, such as this TRUNCATE, is not seen by the decoding of

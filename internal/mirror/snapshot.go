@@ -372,7 +372,7 @@ func (c *copying) copyOne(ctx context.Context, r *postgres.SnapshotReader, k chu
 		if err = k.t.redefined(ctx, err); errors.Is(err, errAgain) {
 			err = nil
 		}
-	case tableFault(err):
+	case tableFault(err) || k.t.hopeless(err):
 		err = k.t.park(ctx, err.Error())
 	default:
 		return false, fmt.Errorf("table %s, chunk %d: %w", k.t, k.n, err)

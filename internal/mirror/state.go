@@ -49,6 +49,8 @@ type mirrorState struct {
 	Timeline        int32       `json:"timeline,omitempty"`
 	ConsistentPoint landing.LSN `json:"consistentPoint,omitempty"`
 	Acked           landing.LSN `json:"acked,omitempty"` // the slot was never told more than this
+
+	Publications map[string]uint32 `json:"publications,omitempty"` // those that the slot has been read with, and their oids
 }
 
 // tableState is `_pgmirror/tables/<schema>.schema/<table>.json`. It says what

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
@@ -470,6 +471,13 @@ type guard struct {
 	at map[string][]time.Time
 
 	spillFull bool // a transaction did not fit; only between rounds
+}
+
+// hopeless says that the server has failed again and again to read the table, for a
+// reason that it calls internal: a row that is too large for it, say.
+func (t *table) hopeless(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Severity == "ERROR" && pg.Code == "XX000" && !t.m.guard.allow("reading "+t.name, time.Now())
 }
 
 const (

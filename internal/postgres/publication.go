@@ -25,6 +25,21 @@ func publicationsExist(ctx context.Context, q Querier, publications []string) er
 	return nil
 }
 
+// Publications are the oids of those of some publications that are there, by name.
+func Publications(ctx context.Context, q Querier, names []string) (map[string]uint32, error) {
+	rows, err := q.Query(ctx, "SELECT pubname::text, oid FROM pg_catalog.pg_publication WHERE pubname = ANY ($1)", names)
+	if err != nil {
+		return nil, fmt.Errorf("read publications: %w", err)
+	}
+	out := map[string]uint32{}
+	var name string
+	var oid uint32
+	if _, err := pgx.ForEachRow(rows, []any{&name, &oid}, func() error { out[name] = oid; return nil }); err != nil {
+		return nil, fmt.Errorf("read publications: %w", err)
+	}
+	return out, nil
+}
+
 // publicationTables is a query for the tables of the publications $1, as the view
 // pg_publication_tables has them, with columns pub, relid, attrs (the listed columns,
 // or NULL) and filtered. Unlike the view, which opens each table from PostgreSQL 16 on,
