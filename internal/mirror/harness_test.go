@@ -34,7 +34,20 @@ func TestMain(m *testing.M) {
 	if settings := os.Getenv("MIRROR_TEST_SOAK"); settings != "" {
 		runSoakChild(settings)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if shared.cluster != nil {
+		_ = shared.cluster.Stop(context.Background()) // it ends with this process anyway
+	}
+	if shared.dir != "" {
+		_ = os.RemoveAll(shared.dir)
+	}
+	os.Exit(code)
+}
+
+// shared is the server of most tests, and where it lies.
+var shared struct {
+	cluster *localpg.Cluster
+	dir     string
 }
 
 // bench is a database and a landing zone for one test.
@@ -47,12 +60,13 @@ type bench struct {
 }
 
 var cluster = sync.OnceValues(func() (*localpg.Cluster, error) {
-	dir, err := os.MkdirTemp("", "mirror-")
-	if err != nil {
+	var err error
+	if shared.dir, err = os.MkdirTemp("", "mirror-"); err != nil {
 		return nil, err
 	}
-	return localpg.Start(context.Background(), localpg.Options{Dir: dir, Superuser: "postgres", Password: "pw", Settings: map[string]string{
+	shared.cluster, err = localpg.Start(context.Background(), localpg.Options{Dir: shared.dir, Superuser: "postgres", Password: "pw", Settings: map[string]string{
 		"wal_level": "logical", "max_replication_slots": "50", "max_wal_senders": "50", "fsync": "off", "max_prepared_transactions": "5", "wal_sender_timeout": "2s"}})
+	return shared.cluster, err
 })
 
 var databases int
