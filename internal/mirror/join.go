@@ -372,7 +372,7 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 	if err != nil {
 		return err
 	}
-	if err := m.lookAgain(ctx, tables, before); err != nil {
+	if tables, err = m.lookAgain(ctx, tables, before); err != nil {
 		return err
 	}
 	point := landing.LSN(created.ConsistentPoint)
@@ -397,8 +397,13 @@ type looks struct {
 	touched *int64 // of a table whose changes are counted by the server's statistics
 }
 
-// looksOf tells a table's definition, and how its rows are stored, from every other.
-func looksOf(src postgres.Table) string { return fmt.Sprint(definition(src), storedOf(src)) }
+// looksOf tells a table's definition from every other. In which files its rows are is
+// of no matter: each chunk compares that with its snapshot.
+func looksOf(src postgres.Table) string {
+	s := storedOf(src)
+	s.Files = nil
+	return fmt.Sprint(definition(src), s)
+}
 
 // lookBefore reads how the tables are before a snapshot of them is there.
 func (m *mirror) lookBefore(ctx context.Context) (map[string]looks, error) {
@@ -428,32 +433,36 @@ func (m *mirror) lookBefore(ctx context.Context) (map[string]looks, error) {
 
 // lookAgain reads the definitions of tables as they are now that their snapshot is
 // there. What was defined between the look before it and now may hold from before the
-// snapshot, and for what the stream brings, or not: then all are looked at anew, as
-// when a table has gone, or can't be mirrored any more.
-func (m *mirror) lookAgain(ctx context.Context, tables []*table, before map[string]looks) error {
+// snapshot, and for what the stream brings, or not: such a table leaves the join, as
+// one that has gone or can't be mirrored any more, and is looked at anew. It returns
+// the others.
+func (m *mirror) lookAgain(ctx context.Context, tables []*table, before map[string]looks) (same []*table, err error) {
 	sql, err := m.cfg.Source.Connect(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
 	published, _, err := m.catalog(ctx, sql)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, t := range tables {
 		i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.String() == t.String() })
-		if i < 0 || published[i].Obstacle != "" || before[t.String()].as != looksOf(published[i]) {
-			return errAgain
+		var now *shape
+		if i >= 0 && published[i].Obstacle == "" && before[t.String()].as == looksOf(published[i]) {
+			now, _ = newShape(published[i]) // why not is told when the table is opened
 		}
-		shape, err := newShape(published[i])
-		if err != nil {
-			return errAgain
+		if now == nil {
+			t.stop()
+			signal(m.joins.over)
+			continue
 		}
 		t.mu.Lock()
-		t.shape, t.definition = shape, definition(shape.src)
+		t.shape, t.definition = now, definition(now.src)
 		t.mu.Unlock()
+		same = append(same, t)
 	}
-	return nil
+	return same, nil
 }
 
 // temporarySlot names a temporary slot; names have at most 63 characters.
