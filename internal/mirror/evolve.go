@@ -35,16 +35,19 @@ func (m *mirror) catalog(ctx context.Context, conn *pgx.Conn) (published []postg
 	return published, plain, nil
 }
 
-// refuseTwins refuses tables whose names are another one's for Fabric.
+// refuseTwins refuses tables whose names are an older one's for Fabric.
 func refuseTwins(published []postgres.Table) {
-	first := map[string]string{}
+	oldest := map[string]*postgres.Table{}
+	name := func(t *postgres.Table) string { return fabricName(landing.TableDir(t.Schema, t.Name)) }
 	for i := range published {
-		t := &published[i]
-		name := fabricName(landing.TableDir(t.Schema, t.Name))
-		if other, taken := first[name]; taken && t.Obstacle == "" {
-			t.Obstacle = fmt.Sprintf("its name differs only in case from that of %s, and Fabric takes both for one table", other)
-		} else if !taken {
-			first[name] = t.String()
+		if t := &published[i]; oldest[name(t)] == nil || t.OID < oldest[name(t)].OID {
+			oldest[name(t)] = t
+		}
+	}
+	for i := range published {
+		if t := &published[i]; oldest[name(t)] != t && t.Obstacle == "" {
+			t.Obstacle = fmt.Sprintf("its name differs only in case from that of %s, and Fabric takes both for one table", oldest[name(t)])
+			t.Passing = true
 		}
 	}
 }

@@ -393,16 +393,14 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 
 // looks is how a table was before its snapshot.
 type looks struct {
-	as      string
-	touched *int64 // of a table whose changes are counted by the server's statistics
+	definition string
+	stored     stored
+	touched    *int64 // of a table whose changes are counted by the server's statistics
 }
 
-// looksOf tells a table's definition from every other. In which files its rows are is
-// of no matter: each chunk compares that with its snapshot.
-func looksOf(src postgres.Table) string {
-	s := storedOf(src)
-	s.Files = nil
-	return fmt.Sprint(definition(src), s)
+// same says that what a snapshot and the stream bring of the table is as it is now.
+func (l looks) same(now postgres.Table) bool {
+	return l.definition == definition(now) && l.stored.changed(storedOf(now)) == ""
 }
 
 // lookBefore reads how the tables are before a snapshot of them is there.
@@ -418,7 +416,7 @@ func (m *mirror) lookBefore(ctx context.Context) (map[string]looks, error) {
 	}
 	out := map[string]looks{}
 	for _, src := range published {
-		now := looks{as: looksOf(src)}
+		now := looks{definition: definition(src), stored: storedOf(src)}
 		if len(src.Key) == 0 && !src.OtherChanges {
 			n, err := touched(ctx, sql, &src)
 			if err != nil {
@@ -449,7 +447,7 @@ func (m *mirror) lookAgain(ctx context.Context, tables []*table, before map[stri
 	for _, t := range tables {
 		i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.String() == t.String() })
 		var now *shape
-		if i >= 0 && published[i].Obstacle == "" && before[t.String()].as == looksOf(published[i]) {
+		if i >= 0 && published[i].Obstacle == "" && before[t.String()].same(published[i]) {
 			now, _ = newShape(published[i]) // why not is told when the table is opened
 		}
 		if now == nil {
@@ -507,10 +505,13 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	defer sql.Close(context.WithoutCancel(ctx))
 	m.tellSlot(ctx, sql)
 	publications, err := postgres.Publications(ctx, sql, m.cfg.Publications)
-	if err == nil {
-		err = m.checkPublications(publications)
-	}
 	if err != nil {
+		return false, err
+	}
+	switch err := m.checkPublications(publications); {
+	case err != nil && m.cfg.Reseed:
+		return false, errors.New(err.Error()) // no Fault: the next attempt meets it where it can be mended
+	case err != nil:
 		return false, err
 	}
 	published, plain, err := m.catalog(ctx, sql)

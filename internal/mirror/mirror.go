@@ -124,12 +124,13 @@ type mirror struct {
 	tables map[string]*table // by name, as "public.orders"
 	// relations is the tables that are followed in this round, by the oids of their
 	// parts; the reader's.
-	relations map[uint32]*table
-	repairs   chan repairing // to the round's flusher; nil until the slot is followed
-	system    system
-	fresh     bool        // this attempt made the slot, and its snapshot is there
-	began     func()      // called once everything could be reached and opened
-	moved     atomic.Bool // this attempt has got something done
+	relations    map[uint32]*table
+	publications map[string]uint32 // with which the slot is read, by name: their oids
+	repairs      chan repairing    // to the round's flusher; nil until the slot is followed
+	system       system
+	fresh        bool        // this attempt made the slot, and its snapshot is there
+	began        func()      // called once everything could be reached and opened
+	moved        atomic.Bool // this attempt has got something done
 
 	joins joins
 

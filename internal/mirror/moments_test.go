@@ -146,27 +146,35 @@ func TestPartlyPublished(t *testing.T) {
 	b.caughtUp()
 	b.exec(`ALTER PUBLICATION p SET (publish = 'insert, update, delete')`, `TRUNCATE plain`, `INSERT INTO plain VALUES (1000, 1)`)
 	b.reaches("plain", phaseParked, 1)
+	b.exec(`CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1); ALTER PUBLICATION p ADD TABLE late`)
+	b.reaches("late", phaseParked, 1)
 	if s := b.tableState("plain").value; !strings.Contains(s.Reason, "leave out") {
 		t.Errorf("it is parked because %s", s.Reason)
 	}
 	b.exec(`ALTER PUBLICATION p SET (publish = 'insert, update, delete, truncate')`)
 	b.reaches("plain", phaseReplicating, 2)
+	b.reaches("late", phaseReplicating, 2)
 	b.caughtUp()
 	stop()
-	b.equal(newTaker(t, b.landing, 1), "plain")
+	b.equal(newTaker(t, b.landing, 1), "plain", "late")
 }
 
 // Of tables whose names differ only in case, which Fabric takes for one, one is
 // mirrored.
 func TestTwins(t *testing.T) {
-	b := newBench(t, `CREATE TABLE plain (id int PRIMARY KEY)`, `CREATE TABLE "Plain" (id int PRIMARY KEY)`)
+	b := newBench(t, thirty)
 	stop := b.start(b.config(b.landing))
-	b.reaches("plain", phaseParked, 1)
-	b.reaches("Plain", phaseReplicating, 1)
-	stop()
-	if s := b.tableState("plain").value; !strings.Contains(s.Reason, "public.Plain") {
+	b.reaches("plain", phaseReplicating, 1)
+	b.exec(`CREATE TABLE "Plain" (id int PRIMARY KEY); ALTER PUBLICATION p ADD TABLE "Plain"`)
+	b.reaches("Plain", phaseParked, 1)
+	if s := b.tableState("Plain").value; !strings.Contains(s.Reason, "public.plain") {
 		t.Errorf("it is parked because %s", s.Reason)
 	}
+	b.exec(`UPDATE plain SET n = -1`)
+	b.caughtUp()
+	b.exec(`ALTER TABLE plain RENAME TO other`)
+	b.reaches("Plain", phaseReplicating, 2)
+	stop()
 }
 
 // A reseed leaves a paused table alone: its folder has files whose numbers would be

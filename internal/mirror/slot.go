@@ -60,7 +60,11 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.state.value.Phase == phaseMirroring {
+	m.publications = m.state.value.Publications
+	if s := m.state.value; s.Phase == phaseMirroring {
+		if err := goesBack(ctx, sql, s, m.system.timeline, landing.LSN(at)); err != nil {
+			return nil, err
+		}
 		err := m.checkSlot(slot, there, landing.LSN(at), publications)
 		if err == nil {
 			err = m.notePublications(ctx, publications)
@@ -69,7 +73,7 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 			err = m.followTimeline(ctx, repl, slot)
 		}
 		var fault *Fault
-		if err == nil || !m.cfg.Reseed || !errors.As(err, &fault) {
+		if err == nil || !m.cfg.Reseed || !errors.As(err, &fault) || fault.Code == slotNotOurs {
 			e.close()
 			return e, err
 		}
@@ -118,6 +122,19 @@ func (m *mirror) rebuildTables(ctx context.Context, why string, which func(table
 	return nil
 }
 
+// goesBack is why a standby that was just started has to be waited for: it may not
+// have come to where it was before.
+func goesBack(ctx context.Context, sql *pgx.Conn, s mirrorState, timeline int32, at landing.LSN) error {
+	if s.Timeline != timeline || at >= s.Acked {
+		return nil
+	}
+	var standby bool
+	if err := sql.QueryRow(ctx, "SELECT pg_catalog.pg_is_in_recovery()").Scan(&standby); err != nil || !standby {
+		return err
+	}
+	return fmt.Errorf("the standby is at %s and not yet at %s, which the mirror has", at, s.Acked)
+}
+
 // checkSlot holds the slot against what the landing zone says of it: its name
 // alone proves nothing.
 func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN, publications map[string]uint32) error {
@@ -132,7 +149,7 @@ func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN, p
 	case !there:
 		return fault("SlotLost", "the slot is gone, and with it changes that the mirror doesn't have")
 	case slot.Plugin != "pgoutput" || m.cfg.Source.Database != "" && slot.Database != m.cfg.Source.Database:
-		return &Fault{Code: "SlotNotOurs", Err: fmt.Errorf("a slot of this name reads database %q by plugin %q", slot.Database, slot.Plugin), Next: "give the mirror another slot: run.slot"}
+		return &Fault{Code: slotNotOurs, Err: fmt.Errorf("a slot of this name reads database %q by plugin %q", slot.Database, slot.Plugin), Next: "give the mirror another slot: run.slot"}
 	case slot.WALStatus == "lost":
 		return fault("SlotLost", "the server has removed WAL that the slot needed")
 	case landing.LSN(slot.ConfirmedFlush) > s.Acked:
@@ -145,12 +162,16 @@ func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN, p
 // while it was gone is missing, and older servers can't read the slot with it at all.
 func (m *mirror) checkPublications(now map[string]uint32) error {
 	for _, name := range m.cfg.Publications {
-		if before, known := m.state.value.Publications[name]; known && now[name] != before {
+		if before, known := m.publications[name]; known && now[name] != before {
 			return slotFault("PublicationLost", "publication %q was dropped, and what was changed since is missing, even if it was made again", name)
 		}
 	}
 	return nil
 }
+
+// slotNotOurs is the code of the Fault that somebody else's slot has our name: that one
+// is left alone.
+const slotNotOurs = "SlotNotOurs"
 
 func slotFault(code, format string, args ...any) error {
 	return &Fault{Code: code, Err: fmt.Errorf(format, args...), Next: "pgmirror run --reseed, which copies every table anew"}
@@ -188,6 +209,7 @@ func (m *mirror) notePublications(ctx context.Context, publications map[string]u
 	if maps.Equal(publications, m.state.value.Publications) {
 		return nil
 	}
+	m.publications = publications
 	return m.state.change(ctx, func(s *mirrorState) { s.Publications = publications })
 }
 
@@ -196,7 +218,7 @@ func (m *mirror) notePublications(ctx context.Context, publications map[string]u
 // before is dropped, for nobody knows its snapshot any more.
 func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there bool) error {
 	if there && m.state.value.Phase == "" {
-		return &Fault{Code: "SlotNotOurs", Err: fmt.Errorf("it is there already, and this landing zone knows nothing of it"),
+		return &Fault{Code: slotNotOurs, Err: fmt.Errorf("it is there already, and this landing zone knows nothing of it"),
 			Next: fmt.Sprintf("if nothing uses it: SELECT pg_drop_replication_slot('%s')", m.cfg.Slot)}
 	}
 	before, err := m.lookBefore(ctx)
@@ -231,6 +253,7 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 	if err := m.newTables(ctx, sql, point, before); err != nil {
 		return err
 	}
+	m.publications = publications
 	return m.state.change(ctx, func(s *mirrorState) {
 		s.Phase, s.SystemID, s.Timeline = phaseMirroring, m.system.id, m.system.timeline
 		s.ConsistentPoint, s.Acked, s.Publications = point, point, publications

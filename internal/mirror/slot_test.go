@@ -160,7 +160,7 @@ func TestPublicationDropped(t *testing.T) {
 			go func() { ended <- Run(t.Context(), b.config(b.landing)) }()
 			b.caughtUp()
 			b.exec(c.change)
-			var fault *Fault
+			var fault *Fault // without Reseed, which is a policy
 			if err := <-ended; !errors.As(err, &fault) || fault.Code != "PublicationLost" {
 				t.Fatalf("got %v", err)
 			}
@@ -183,10 +183,33 @@ func TestSlotOfAnotherDatabase(t *testing.T) {
 	b.settle()
 	eventually(t, "the slot is dropped", func() bool { return b.try("SELECT pg_drop_replication_slot('s_"+b.db+"')") == nil })
 	other.exec("SELECT pg_create_logical_replication_slot('s_" + b.db + "', 'pgoutput')")
-	var fault *Fault
-	if err := Run(t.Context(), b.config(b.landing)); !errors.As(err, &fault) || fault.Code != "SlotNotOurs" {
-		t.Errorf("got %v", err)
+	for _, reseed := range []bool{false, true} {
+		cfg := b.config(b.landing)
+		cfg.Reseed = reseed
+		var fault *Fault
+		if err := Run(t.Context(), cfg); !errors.As(err, &fault) || fault.Code != slotNotOurs {
+			t.Errorf("reseed %t: got %v", reseed, err)
+		}
+		if !other.holds("EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = 's_" + b.db + "')") {
+			t.Error("somebody else's slot was dropped")
+		}
 	}
+}
+
+// By policy a publication that is made again has all tables copied anew, without
+// anybody's doing.
+func TestPublicationMadeAgain(t *testing.T) {
+	b := newBench(t, thirty)
+	b.exec(`DROP PUBLICATION p`, `CREATE PUBLICATION p FOR ALL TABLES`)
+	cfg := b.config(b.landing)
+	cfg.Reseed = true
+	stop := b.start(cfg)
+	b.caughtUp()
+	b.exec(`BEGIN; DROP PUBLICATION p; UPDATE plain SET n = -1; CREATE PUBLICATION p FOR ALL TABLES; COMMIT`)
+	b.reaches("plain", phaseReplicating, 2)
+	b.caughtUp()
+	stop()
+	b.equal(newTaker(t, b.landing, 1), "plain")
 }
 
 // A slot that is made while others change definitions is one that can be followed.

@@ -232,11 +232,7 @@ func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader, exported bo
 		return postgres.ErrRewritten
 	}
 	return t.change(ctx, func(s *tableState) {
-		s.Chunks = next
-		s.Stored.Files = map[uint32]uint32{}
-		for _, p := range next.Parts {
-			s.Stored.Files[p.OID] = p.Filenode
-		}
+		s.Chunks = next // as it is stored it was looked at with its boundary: what was written anew since holds for the copy alone
 	})
 }
 

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -98,4 +99,26 @@ func TestStoredIsNoted(t *testing.T) {
 	b.caughtUp()
 	stop()
 	b.compare([][3]string{{"packed", "id, v", "id"}, {"grown", "id, v", "id"}})
+}
+
+// A table whose rows are rewritten while it is copied is built anew: the copy has the
+// new values, over which the stream, from before, writes old ones.
+func TestRecastUnderCopy(t *testing.T) {
+	b := newBench(t, `CREATE TABLE first (id int PRIMARY KEY, v text); ALTER TABLE first ALTER v SET STORAGE EXTERNAL; INSERT INTO first SELECT i, repeat('x', 1500) FROM generate_series(1, 200) i`,
+		`CREATE TABLE second (id int PRIMARY KEY, v text); INSERT INTO second VALUES (1, 'A'), (2, 'B')`)
+	var once sync.Once
+	cfg := b.config(b.landing)
+	cfg.chunk, cfg.Workers = 1, 1
+	cfg.Events = func(e Event) {
+		if e.Kind == SnapshotProgress && e.Table == "public.first" {
+			once.Do(func() {
+				b.exec(`UPDATE second SET v = 'C' WHERE id = 1`, `ALTER TABLE second ALTER v TYPE text USING lower(v)`)
+			})
+		}
+	}
+	stop := b.start(cfg)
+	b.reaches("second", phaseReplicating, 2)
+	b.caughtUp()
+	stop()
+	b.equal(newTaker(t, b.landing, 1), "first", "second")
 }

@@ -128,7 +128,7 @@ func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN
 			return f.change(ctx, func(s *tableState) {
 				*s = firstState(m.run, src, point)
 				was := before[src.String()]
-				if s.Touched = was.touched; s.Phase != phaseParked && was.as != looksOf(src) {
+				if s.Touched = was.touched; s.Phase != phaseParked && !was.same(src) {
 					s.Phase, s.Reason, s.Generation = phaseRebuilding, "its definition changed while the slot was made", 0
 				}
 			})
@@ -141,7 +141,7 @@ func firstState(run string, src postgres.Table, point landing.LSN) tableState {
 	s := tableState{Run: run, Schema: src.Schema, Name: src.Name, OID: src.OID, Stored: storedOf(src), Generation: 1,
 		Phase: phaseSnapshot, Columns: columnsOf(src), Key: keyOf(src), Leaves: leavesOf(src), Members: src.Members, Position: landing.Position{CommitLSN: point - 1, Complete: true}}
 	if src.Obstacle != "" {
-		s.Phase, s.Reason = phaseParked, src.Obstacle
+		s.Phase, s.Reason, s.Absent = phaseParked, src.Obstacle, src.Passing
 	}
 	return s
 }
@@ -268,7 +268,7 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 				s.Phase, s.Reason, s.Absent = phaseRebuilding, rebuild, false
 			case s.Phase == phaseParked:
 			case park != "":
-				s.Phase, s.Reason, s.Absent = phaseParked, park, park == notPublished || t.src.Partly
+				s.Phase, s.Reason, s.Absent = phaseParked, park, park == notPublished || t.src.Passing
 			case s.Phase == phaseReplicating:
 				s.Stored = storedOf(t.src) // its chunks are history
 				s.attach(leavesOf(t.src), at, m.state.value.Acked)

@@ -179,7 +179,7 @@ func (t *Table) adopt(leaf *Table) {
 		return
 	}
 	if leaf.Obstacle != "" {
-		t.Obstacle, t.Partly = fmt.Sprintf("its partition %s: %s", leaf, leaf.Obstacle), leaf.Partly
+		t.Obstacle, t.Passing = fmt.Sprintf("its partition %s: %s", leaf, leaf.Obstacle), leaf.Passing
 	} else if _, err := t.LeafDecoder(leaf); err != nil {
 		t.Obstacle = err.Error()
 	} else {

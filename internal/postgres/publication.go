@@ -144,7 +144,7 @@ func (t *Table) judgeOperations() {
 	t.OtherChanges = o.update || o.delete
 	t.insertsOnly = t.published && !t.OtherChanges
 	if t.published && t.Obstacle == "" && (!o.insert || !o.truncate || o.update != o.delete) {
-		t.Partly, t.Obstacle = true, "its publications leave out some of what is done to its rows; publish = 'insert, update, delete, truncate', or 'insert, truncate' of a table without a key"
+		t.Passing, t.Obstacle = true, "its publications leave out some of what is done to its rows; publish = 'insert, update, delete, truncate', or 'insert, truncate' of a table without a key"
 	}
 }
 

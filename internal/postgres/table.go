@@ -49,8 +49,9 @@ type Table struct {
 	// published has no Key.
 	OtherChanges bool
 
-	// Partly says that its Obstacle is what its publications leave out.
-	Partly bool
+	// Passing says that its Obstacle lies outside it, as in what its publications leave
+	// out, and may pass unnoticed by anybody.
+	Passing bool
 
 	// Links tells a leaf's being a partition from every other time that it was.
 	Links string
