@@ -75,13 +75,18 @@ func (d *Dir) Put(ctx context.Context, name string, body []byte, cond Cond) (Inf
 		return Info{}, err
 	}
 	defer os.Remove(temp) // gone after a rename; a link leaves it
+	fi, err := os.Stat(temp) // once it has its name somebody may take it away
+	if err != nil {
+		return Info{}, fmt.Errorf("put %s: %w", name, err)
+	}
+	made := d.info(name, temp, fi)
 	if err := d.place(temp, p, cond); err != nil {
 		return Info{}, fmt.Errorf("put %s: %w", name, err)
 	}
 	if err := syncDir(filepath.Dir(p)); err != nil {
 		return Info{}, fmt.Errorf("put %s: %w: %w", name, ErrUnknown, err)
 	}
-	return d.Stat(ctx, name)
+	return made, nil
 }
 
 func (d *Dir) place(temp, p string, cond Cond) error {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"os"
 	"testing"
 	"time"
@@ -53,5 +54,34 @@ func TestDirLeftover(t *testing.T) {
 		if _, err := os.Stat(p); (err == nil) != want {
 			t.Errorf("%s is there: %t, want %t", p, err == nil, want)
 		}
+	}
+}
+
+// A file that is taken away as soon as it is there was put all the same.
+func TestPutTaken(t *testing.T) {
+	d, err := store.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	taker, stop := context.WithCancel(t.Context())
+	taken := make(chan int)
+	go func() {
+		n := 0
+		for taker.Err() == nil {
+			if d.Rename(context.Background(), "asked", "taken") == nil {
+				n++
+				_ = d.Remove(context.Background(), "taken")
+			}
+		}
+		taken <- n
+	}()
+	for range 300 {
+		if _, err := d.Put(t.Context(), "asked", []byte("x"), store.Cond{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if n := <-taken; n == 0 {
+		t.Error("nothing was taken")
 	}
 }
