@@ -74,7 +74,7 @@ func (d *Dir) Put(ctx context.Context, name string, body []byte, cond Cond) (Inf
 	if err != nil {
 		return Info{}, err
 	}
-	defer os.Remove(temp) // gone after a rename; a link leaves it
+	defer os.Remove(temp)    // gone after a rename; a link leaves it
 	fi, err := os.Stat(temp) // once it has its name somebody may take it away
 	if err != nil {
 		return Info{}, fmt.Errorf("put %s: %w", name, err)
