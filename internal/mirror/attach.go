@@ -220,14 +220,7 @@ func (t *table) copyLeaf(ctx context.Context, r *postgres.SnapshotReader, src, l
 	publish := func(b *batch.Batch, note func(*tableState)) error {
 		rows += int64(b.Rows())
 		meta := landing.Meta{Position: at, EndLSN: at.CommitLSN, CommitTime: time.Now(), Filled: int64(b.Rows())}
-		changed := changedValues{of: dec.TakeChanges()}
-		err := t.publish(ctx, b, meta, func(s *tableState) {
-			note(s)
-			changed.note(s)
-		})
-		if err == nil {
-			changed.tell(t)
-		}
+		err := t.publishRead(ctx, b, meta, note, dec.TakeChanges())
 		b.Truncate(0)
 		return err
 	}

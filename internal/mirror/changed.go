@@ -1,11 +1,14 @@
 package mirror
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
@@ -14,6 +17,20 @@ import (
 type changedValues struct {
 	of   []postgres.Changes
 	news []string // the columns that had none before
+}
+
+// publishRead publishes rows that were read from the table itself, of which some values
+// were changed.
+func (t *table) publishRead(ctx context.Context, b *batch.Batch, meta landing.Meta, note func(*tableState), of []postgres.Changes) error {
+	changed := changedValues{of: of}
+	err := t.publish(ctx, b, meta, func(s *tableState) {
+		note(s)
+		changed.note(s)
+	})
+	if err == nil {
+		changed.tell(t)
+	}
+	return err
 }
 
 // note counts them in the table's state.

@@ -84,22 +84,22 @@ func loadPlain(ctx context.Context, q postgres.Querier, tables []postgres.Table)
 // is what they hold in the mirror too; or partitions were only added. What is not
 // certain is built anew.
 func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
-	now := columnsOf(src)
+	now, shown := columnsOf(src), s.Stored.changed(storedOf(src))
 	switch {
 	case len(s.Members) > 0 && !slices.Equal(src.Members, s.Members):
 		return "it was taken out of a publication, or put into one, meanwhile"
 	case !slices.Equal(leavesOf(src), s.Leaves) && (!s.grows(src) || len(src.Key) == 0 || s.Phase != phaseReplicating):
 		return "its partitions have changed"
 	case slices.Equal(now, s.Columns) && slices.Equal(keyOf(src), s.Key):
-		return s.Stored.changed(storedOf(src))
+		return shown
 	case !slices.Equal(keyOf(src), s.Key):
 		return "its key has changed"
 	case len(src.Leaves) > 0:
 		return "the columns of a partitioned table have changed"
 	case src.Relfilenode != s.Stored.Files[src.OID]:
 		return "its columns have changed and it was rewritten"
-	case s.Stored.changed(storedOf(src)) != "":
-		return s.Stored.changed(storedOf(src))
+	case shown != "":
+		return shown
 	}
 	last := int16(0)
 	taken := map[string]bool{} // names that mean something else in the mirror

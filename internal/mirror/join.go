@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
@@ -359,7 +360,11 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 		return nil
 	}
 	m := j.m
-	before, err := m.lookBefore(ctx)
+	var before map[string]looks
+	err := m.ask(ctx, func(conn *pgx.Conn) (err error) {
+		before, err = m.lookBefore(ctx, conn)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -372,7 +377,11 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 	if err != nil {
 		return err
 	}
-	if tables, err = m.lookAgain(ctx, tables, before); err != nil {
+	err = m.ask(ctx, func(conn *pgx.Conn) (err error) {
+		tables, err = m.lookAgain(ctx, conn, tables, before)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	point := landing.LSN(created.ConsistentPoint)
@@ -404,12 +413,7 @@ func (l looks) same(now postgres.Table) bool {
 }
 
 // lookBefore reads how the tables are before a snapshot of them is there.
-func (m *mirror) lookBefore(ctx context.Context) (map[string]looks, error) {
-	sql, err := m.cfg.Source.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer sql.Close(context.WithoutCancel(ctx))
+func (m *mirror) lookBefore(ctx context.Context, sql *pgx.Conn) (map[string]looks, error) {
 	published, _, err := m.catalog(ctx, sql)
 	if err != nil {
 		return nil, err
@@ -434,12 +438,7 @@ func (m *mirror) lookBefore(ctx context.Context) (map[string]looks, error) {
 // snapshot, and for what the stream brings, or not: such a table leaves the join, as
 // one that has gone or can't be mirrored any more, and is looked at anew. It returns
 // the others.
-func (m *mirror) lookAgain(ctx context.Context, tables []*table, before map[string]looks) (same []*table, err error) {
-	sql, err := m.cfg.Source.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer sql.Close(context.WithoutCancel(ctx))
+func (m *mirror) lookAgain(ctx context.Context, sql *pgx.Conn, tables []*table, before map[string]looks) (same []*table, err error) {
 	published, _, err := m.catalog(ctx, sql)
 	if err != nil {
 		return nil, err

@@ -81,7 +81,7 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 			return nil, err
 		}
 	}
-	if err := m.makeSlot(ctx, sql, e, there); err != nil {
+	if err := m.makeSlot(ctx, sql, e, there, publications); err != nil {
 		return nil, err
 	}
 	done, m.fresh = true, true
@@ -216,16 +216,12 @@ func (m *mirror) notePublications(ctx context.Context, publications map[string]u
 // makeSlot makes the slot and then the state of every table. The mirror counts
 // as begun only when all of that is durable; a slot from an attempt that died
 // before is dropped, for nobody knows its snapshot any more.
-func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there bool) error {
+func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there bool, publications map[string]uint32) error {
 	if there && m.state.value.Phase == "" {
 		return &Fault{Code: slotNotOurs, Err: fmt.Errorf("it is there already, and this landing zone knows nothing of it"),
 			Next: fmt.Sprintf("if nothing uses it: SELECT pg_drop_replication_slot('%s')", m.cfg.Slot)}
 	}
-	before, err := m.lookBefore(ctx)
-	if err != nil {
-		return err
-	}
-	publications, err := postgres.Publications(ctx, sql, m.cfg.Publications)
+	before, err := m.lookBefore(ctx, sql)
 	if err != nil {
 		return err
 	}

@@ -232,7 +232,7 @@ func (t *table) cut(ctx context.Context, r *postgres.SnapshotReader, exported bo
 		return postgres.ErrRewritten
 	}
 	return t.change(ctx, func(s *tableState) {
-		s.Chunks = next // as it is stored it was looked at with its boundary: what was written anew since holds for the copy alone
+		s.Chunks = next // s.Stored stays as it was with the boundary: what was rewritten since holds for the copy alone
 	})
 }
 
@@ -561,18 +561,12 @@ func (k chunk) sameFile(ctx context.Context, r *postgres.SnapshotReader) error {
 }
 
 func (c *copying) publish(ctx context.Context, t *table, b *batch.Batch, note func(*tableState), of []postgres.Changes) error {
-	changed := changedValues{of: of}
 	n, size := int64(b.Rows()), int64(b.Bytes())
 	// A snapshot file follows the stream no further than the table did before it.
 	meta := landing.Meta{Position: t.position, CommitTime: c.began}
-	err := t.publish(ctx, b, meta, func(s *tableState) {
-		note(s)
-		changed.note(s)
-	})
-	if err != nil {
+	if err := t.publishRead(ctx, b, meta, note, of); err != nil {
 		return err
 	}
-	changed.tell(t)
 	c.m.emit(Event{Kind: SnapshotProgress, Table: t.String(), Rows: c.rows.Add(n), Bytes: c.bytes.Add(size), Took: time.Since(c.began), Left: c.left()})
 	return nil
 }

@@ -31,15 +31,7 @@ func TestNewTimeline(t *testing.T) {
 	if toast := b.tableState("toast").value; toast.Seen <= toast.Position.CommitLSN {
 		t.Errorf("toast was read at %v to fill values of %v: that was not noted", toast.Seen, toast.Position.CommitLSN)
 	}
-	if err := c.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("cp", "-a", filepath.Join(dir, "a"), filepath.Join(dir, "b")).CombinedOutput(); err != nil {
-		t.Fatalf("copy the cluster: %v: %s", err, out)
-	}
-	if err := c.Resume(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	copied(t, c, dir)
 	b.exec(`UPDATE plain SET n = -1`, `DELETE FROM moving WHERE k < 9`, `INSERT INTO pair VALUES (-1, 'never', 'x')`)
 	b.settle()
 	if err := c.Stop(t.Context()); err != nil {

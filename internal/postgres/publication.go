@@ -10,15 +10,11 @@ import (
 )
 
 func publicationsExist(ctx context.Context, q Querier, publications []string) error {
-	rows, err := q.Query(ctx, `SELECT p FROM pg_catalog.unnest($1::text[]) p
-		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = p)`, publications)
+	there, err := Publications(ctx, q, publications)
 	if err != nil {
-		return fmt.Errorf("read publications: %w", err)
+		return err
 	}
-	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("read publications: %w", err)
-	}
+	missing := slices.DeleteFunc(slices.Clone(publications), func(name string) bool { return there[name] != 0 })
 	if len(missing) > 0 {
 		return fmt.Errorf("there is no publication %q", strings.Join(missing, ", "))
 	}
