@@ -16,6 +16,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 type runOptions struct {
@@ -139,7 +140,7 @@ func pushConfig(ctx context.Context, s streams, cfg *config.Config) (mirror.Conf
 	}
 	source := named(ses.clients.Endpoint(&ses.facts), "pgmirror run")
 	return mirror.Config{
-		Source: source, Spill: spill(source, cfg.Slot()), Slot: cfg.Slot(), Publications: publications, Landing: zone,
+		Source: source, Spill: spill(source, cfg.Slot()), Slot: cfg.Slot(), Publications: publications, Types: setup.Choices(cfg), Landing: zone,
 		Freshness: cfg.Run.Freshness, Workers: cfg.Run.Workers, Budget: int64(cfg.Run.Budget), Heal: cfg.Run.Heal, Watch: lookEvery,
 		Fabric: ses.fabricTables(m.ID),
 	}, nil

@@ -121,6 +121,8 @@ type Run struct {
 	Workers               int           `yaml:"workers"`               // snapshot readers
 	Budget                Bytes         `yaml:"budget"`                // bytes in flight
 	Heal                  time.Duration `yaml:"heal"`                  // a table without a key that has missed changes is copied anew this long after its last copy; 0: never
+	Types                 []string      `yaml:"types"`                 // what numeric columns become: see ColumnType
+	TimestampNTZ          bool          `yaml:"timestampNtz"`          // a timestamp without time zone becomes a timestamp_ntz
 }
 
 // Tokens are bearer tokens for an emulator on this machine.

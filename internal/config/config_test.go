@@ -130,6 +130,37 @@ func TestValidateCollectsEveryProblem(t *testing.T) {
 	}
 }
 
+// A type's own comma doesn't end it, in a file or in the environment; what can't be one
+// is refused.
+func TestColumnTypes(t *testing.T) {
+	c, err := config.Load(t.Context(), config.Options{File: write(t, "mode: open\n"), Environ: []string{"PGMIRROR_TYPES=public.a.v=decimal(20,4), public.a.*= text ,s.t.with.points.c=decimal( 38 , 38 )"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.Run.ColumnTypes()
+	want := []config.ColumnType{{"public", "a", "v", 20, 4}, {"public", "a", "*", 0, 0}, {"s", "t.with.points", "c", 38, 38}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if s := got[0].String() + " " + got[1].String(); s != "public.a.v=decimal(20,4) public.a.*=text" {
+		t.Errorf("shown as %s", s)
+	}
+	for name, fits := range map[[3]string]bool{{"public", "a", "w"}: true, {"public", "b", "w"}: false, {"private", "a", "w"}: false} {
+		if got[1].Fits(name[0], name[1], name[2]) != fits {
+			t.Errorf("%v: want %t", name, fits)
+		}
+	}
+	for _, text := range []string{"public.a.v", "a.v=text", "public.a.=text", "public.a.v=float", "public.a.v=decimal(39,2)", "public.a.v=decimal(5,6)", "public.a.v=decimal(0,0)", "public.a.v=decimal(5)", "public.a.v=decimal(5,2", "public.[.v=text"} {
+		c, err := config.Load(t.Context(), config.Options{File: write(t, "mode: open\nname: a\nserver: {host: db.example.com}\nrun: {types: ['"+text+"']}\n")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "run.types: \""+text+"\": ") || len(c.Run.ColumnTypes()) != 0 {
+			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
 // TestEntraIsNative: what an Entra role isn't for is said before anything is
 // asked, and its administrator's token goes to this machine only.
 func TestEntraIsNative(t *testing.T) {

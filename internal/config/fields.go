@@ -45,6 +45,7 @@ var fields = []field{
 	{path: "workspace", env: []string{"FABRIC_WORKSPACE_ID"}, azd: []string{"fabricWorkspaceIdOut", "fabricWorkspaceId"}},
 	{path: "mirror.name", env: []string{"FABRIC_POSTGRES_MIRROR_NAME"}, azd: []string{"FABRIC_POSTGRES_MIRROR_NAME"}},
 	{path: "mirror.tables", env: []string{"PGMIRROR_TABLES"}},
+	{path: "run.types", env: []string{"PGMIRROR_TYPES"}},
 	{path: "connection.id", env: []string{"FABRIC_POSTGRES_CONNECTION_ID"}, azd: []string{"fabricPostgresConnectionId"}},
 	{path: "connection.name", env: []string{"FABRIC_POSTGRES_CONNECTION_NAME"}, azd: []string{"FABRIC_POSTGRES_CONNECTION_NAME"}},
 	{path: "connection.gateway", env: []string{"FABRIC_POSTGRES_GATEWAY_ID"}, azd: []string{"fabricPostgresGatewayId"}},
@@ -164,9 +165,20 @@ func setText(v reflect.Value, text string) error {
 	return nil
 }
 
+// splitList splits at the commas that aren't in parentheses, as in decimal(20,4).
 func splitList(text string) []string {
+	depth := 0
+	pieces := strings.FieldsFunc(text, func(r rune) bool {
+		switch r {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		}
+		return r == ',' && depth == 0
+	})
 	var out []string
-	for s := range strings.SplitSeq(text, ",") {
+	for _, s := range pieces {
 		if s = strings.TrimSpace(s); s != "" {
 			out = append(out, s)
 		}

@@ -31,3 +31,19 @@ func FuzzReference(f *testing.F) {
 		}
 	})
 }
+
+// FuzzColumnType: what is shown of a type is read as the same again.
+func FuzzColumnType(f *testing.F) {
+	for _, s := range []string{"public.a.v=text", "s.t.c=decimal(20,4)", "*.?.a=b=decimal( 38 , 0 )", "a.b=text"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := parseColumnType(text)
+		if err != nil {
+			return
+		}
+		if again, err := parseColumnType(c.String()); err != nil || again != c {
+			t.Errorf("%q is %+v, shown as %q it is %+v, %v", text, c, c, again, err)
+		}
+	})
+}

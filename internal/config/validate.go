@@ -238,6 +238,11 @@ func (c *Config) checkRun(refuse refuse) {
 	if c.Run.Workers < 1 {
 		refuse("run.workers", "want at least 1")
 	}
+	for _, text := range c.Run.Types {
+		if _, err := parseColumnType(text); err != nil {
+			refuse("run.types", "%q: %v", text, err)
+		}
+	}
 	if c.Run.Budget < 16<<20 {
 		refuse("run.budget", "want at least 16MiB")
 	}

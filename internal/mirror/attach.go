@@ -185,7 +185,7 @@ func (t *table) readLeaf(ctx context.Context, oid uint32, patience time.Duration
 // leafIn is the table and the partition as a snapshot sees them. When they are no
 // longer as they are followed all is looked at anew.
 func (t *table) leafIn(ctx context.Context, r *postgres.SnapshotReader, oid uint32) (src, leaf *postgres.Table, err error) {
-	published, err := postgres.PublishedTables(ctx, r.Conn(), t.m.cfg.Publications, postgres.WithLeaves)
+	published, err := t.m.published(ctx, r.Conn())
 	if err != nil {
 		return nil, nil, err
 	}

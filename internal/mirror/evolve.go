@@ -25,7 +25,7 @@ func (m *mirror) catalog(ctx context.Context, conn *pgx.Conn) (published []postg
 		return nil, nil, fmt.Errorf("look at the catalog: %w", err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) // it only reads
-	if published, err = postgres.PublishedTables(ctx, tx, m.cfg.Publications, postgres.WithLeaves); err != nil {
+	if published, err = m.published(ctx, tx); err != nil {
 		return nil, nil, err
 	}
 	if plain, err = loadPlain(ctx, tx, published); err != nil {
@@ -33,6 +33,15 @@ func (m *mirror) catalog(ctx context.Context, conn *pgx.Conn) (published []postg
 	}
 	refuseTwins(published)
 	return published, plain, nil
+}
+
+// published reads the published tables as they are to be mirrored.
+func (m *mirror) published(ctx context.Context, q postgres.Querier) ([]postgres.Table, error) {
+	tables, err := postgres.PublishedTables(ctx, q, m.cfg.Publications, postgres.WithLeaves)
+	for i := range tables {
+		m.cfg.Types.Apply(&tables[i])
+	}
+	return tables, err
 }
 
 // refuseTwins refuses tables whose names are an older one's for Fabric.

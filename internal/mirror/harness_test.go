@@ -57,6 +57,7 @@ type bench struct {
 	db      string
 	landing *store.Dir
 	dir     string
+	types   postgres.Choices
 }
 
 var cluster = sync.OnceValues(func() (*localpg.Cluster, error) {
@@ -115,7 +116,7 @@ func (b *bench) url() string { return b.cluster.URL("postgres", "pw", b.db) }
 func (b *bench) config(s store.Store) Config {
 	return Config{
 		Source: postgres.Endpoint{Host: b.cluster.Host, Port: b.cluster.Port, Database: b.db, User: "postgres", Password: "pw", SSLMode: "disable"},
-		Slot:   "s_" + b.db, Publications: []string{"p"}, Landing: s, Freshness: 20 * time.Millisecond, Workers: 2,
+		Slot:   "s_" + b.db, Publications: []string{"p"}, Types: b.types, Landing: s, Freshness: 20 * time.Millisecond, Workers: 2,
 		retry: func(int) time.Duration { return 10 * time.Millisecond }, Watch: 200 * time.Millisecond, idle: 100 * time.Millisecond,
 	}
 }

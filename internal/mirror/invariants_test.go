@@ -48,6 +48,7 @@ func (b *bench) equal(fabric *taker, tables ...string) {
 				continue
 			}
 			seen++
+			b.types.Apply(&src)
 			if wrong, _ := fabric.differs(b.config(b.landing).Source, src); len(wrong) > 0 {
 				b.t.Errorf("%d differences: %s", len(wrong), strings.Join(wrong[:min(3, len(wrong))], "\n"))
 			}

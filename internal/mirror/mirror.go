@@ -32,6 +32,7 @@ type Config struct {
 	Source       postgres.Endpoint
 	Slot         string   // made when the landing zone is new
 	Publications []string // they list the tables; pgmirror never changes them here
+	Types        postgres.Choices
 	Landing      store.Store
 
 	Freshness time.Duration   // how long a change may wait for others to share its file; 0: 5 s

@@ -81,7 +81,8 @@ func (n *counter) mend(p put) put {
 // can't be.
 func (t *pgType) codecs(target batch.Type, n *counter) (text, bin codec) {
 	f := t.family()
-	if f != famNumeric && f != famMoney && target.Kind != families[f].kind {
+	chosen := f == famTimestamp && target.Kind == batch.TimestampNTZ // it has the same values
+	if f != famNumeric && f != famMoney && target.Kind != families[f].kind && !chosen {
 		return codec{}, codec{}
 	}
 	switch f {

@@ -91,7 +91,7 @@ type Column struct {
 	Labels     map[uint32]string // of the enums that its type has in it, by the labels' oids
 
 	Field string     // its name in the mirror
-	Type  batch.Type // its type in the mirror; a numeric may be given another Decimal or String before NewDecoder
+	Type  batch.Type // its type in the mirror; see Choices
 	Loss  string     // what the mirror changes or loses of its values, or ""
 
 	typ *pgType

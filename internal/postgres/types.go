@@ -37,14 +37,23 @@ func (t *pgType) mirror(typmod int32) (batch.Type, string) {
 	f := t.family()
 	switch f {
 	case famNumeric:
+		become := batch.Type{Kind: batch.String}
 		if p, s, ok := numericTypmod(typmod); ok && p <= 38 && 0 <= s && s <= p {
-			return batch.Type{Kind: batch.Decimal, Precision: p, Scale: s}, ""
+			become = batch.Type{Kind: batch.Decimal, Precision: p, Scale: s}
 		}
-		return batch.Type{Kind: batch.String}, "kept exactly, as text"
+		return become, numericLoss(become)
 	case famMoney:
 		return batch.Type{Kind: batch.Decimal, Precision: 19, Scale: t.MoneyScale}, "the currency sign is dropped"
 	}
 	return batch.Type{Kind: families[f].kind}, families[f].loss
+}
+
+// numericLoss is what a numeric loses as a type of the mirror.
+func numericLoss(become batch.Type) string {
+	if become.Kind == batch.String {
+		return "kept exactly, as text"
+	}
+	return ""
 }
 
 // resolve goes through domains to the type under them.

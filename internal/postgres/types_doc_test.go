@@ -32,7 +32,9 @@ logical replication in binary and in text. All have to be equal, and equal to wh
 - A table streams in binary only when every type in it is marked *binary*; any other makes its stream, not its snapshot, use text.
 - A value that is brought into range is counted and reported. In a key it isn't changed, as two rows could become one: the table is parked.
 - ` + "`money`" + ` has as many decimals as ` + "`lc_monetary`" + ` gives it in the mirror's session: two and ` + "`decimal(19,2)`" + ` in most locales, none for yen, three for dinars.
-- NaN or infinity in a ` + "`numeric(p,s)`" + ` that is a decimal in the mirror parks the table.
+- NaN or infinity in a ` + "`numeric(p,s)`" + ` that is a decimal in the mirror parks the table. ` + "`run.types`" + ` makes such a column text, or any numeric a decimal of another
+  precision and scale (` + "`- public.prices.amount=text`" + `, ` + "`- public.*.rate=decimal(20,4)`" + `); a value that doesn't fit parks the table then, and never is rounded.
+  ` + "`run.timestampNtz: true`" + ` makes every ` + "`timestamp`" + ` a ` + "`timestamp_ntz`" + `. A table whose types were chosen anew is copied anew.
 - A key may have any type that has a unique index, composites too, but for arrays, hstore and money: such a table has to be given another replica identity.
 - An object is named as where ` + "`search_path`" + ` is ` + "`public`" + `, whatever the database's is: a ` + "`regclass`" + ` of another schema's table has its schema.
 - Generated columns are left out, but for stored ones that the publication publishes (PostgreSQL 18).
@@ -56,6 +58,9 @@ var shown = map[string]string{"mood": "enum", "posint": "domain over integer", "
 	"words": "domain over text[]", "regclass": "regclass and other aliases of oid"}
 
 func showType(typ string) string {
+	if own, as, chosen := strings.Cut(typ, " as "); chosen {
+		return showType(own) + ", chosen: " + as
+	}
 	name, dims := strings.CutSuffix(typ, "[]")
 	if s, ok := shown[name]; ok {
 		name = s
@@ -119,6 +124,8 @@ func parquetName(t batch.Type) string {
 		return "INT32 DATE"
 	case batch.Timestamp:
 		return "INT64 TIMESTAMP(µs, UTC)"
+	case batch.TimestampNTZ:
+		return "INT64 TIMESTAMP(µs, local)"
 	case batch.String:
 		return "BYTE_ARRAY STRING"
 	case batch.Binary:
@@ -150,7 +157,7 @@ func plain(c *batch.Column, i int) string {
 		return strconv.FormatFloat(c.F64[i], 'g', -1, 64)
 	case batch.Date:
 		return time.Unix(int64(c.I32[i])*86400, 0).UTC().Format(time.DateOnly)
-	case batch.Timestamp:
+	case batch.Timestamp, batch.TimestampNTZ:
 		return time.UnixMicro(c.I64[i]).UTC().Format("2006-01-02 15:04:05.999999")
 	case batch.Decimal:
 		n := new(big.Int)

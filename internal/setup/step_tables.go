@@ -58,6 +58,9 @@ func (c *Clients) pick(ctx context.Context, f *Facts) ([]Note, error) {
 	}
 	f.Picked, f.Listed = nil, len(c.Config.Mirror.Tables) > 0
 	var notes []Note
+	if c.Config.Mode == config.Open {
+		notes = c.chooseTypes(f.Tables)
+	}
 	for i := range f.Tables {
 		t := &f.Tables[i]
 		wanted, listed := c.Config.Mirror.Wants(t.Schema, t.Name)
