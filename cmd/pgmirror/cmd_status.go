@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -224,13 +223,12 @@ func sourceNames(tables []fabric.TableStatus, zone *mirror.State) []fabric.Table
 	if zone == nil {
 		return tables
 	}
-	named := map[[2]string]mirror.TableState{}
+	named := map[string]mirror.TableState{}
 	for _, t := range zone.Tables {
-		schema, table := fabricName(t.Schema, t.Name)
-		named[[2]string{strings.ToLower(schema), strings.ToLower(table)}] = t
+		named[landing.Folded(fabricName(t.Schema, t.Name))] = t
 	}
 	for i, t := range tables {
-		if source, ok := named[[2]string{strings.ToLower(t.Schema), strings.ToLower(t.Table)}]; ok {
+		if source, ok := named[landing.Folded(t.Schema, t.Table)]; ok {
 			tables[i].Schema, tables[i].Table = source.Schema, source.Name
 		}
 	}

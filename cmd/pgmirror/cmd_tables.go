@@ -222,7 +222,7 @@ func (m *openMirror) refuse(kind mirror.RequestKind, states map[string]mirror.Ta
 	t, ok := states[name]
 	switch {
 	case !ok:
-		return fail(exitPrecondition, "TableNotMirrored", shellLine("pgmirror", "tables", "add", name), "the mirror doesn't have table %s", name)
+		return fail(exitPrecondition, "TableNotMirrored", setup.ShellLine("pgmirror", "tables", "add", name), "the mirror doesn't have table %s", name)
 	case kind == mirror.Resume && t.Phase != "parked":
 		return fail(exitPrecondition, "TableNotPaused", resync(name), "table %s is not paused; it is %s", name, t.Phase)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 // listedTable is a table as the database, the publications and the landing zone
@@ -133,7 +134,7 @@ func (m *openMirror) absent(t *postgres.Table) string {
 	case !wanted:
 		return "mirror.tables doesn't ask for it"
 	}
-	return "not published: " + shellLine("pgmirror", "tables", "add", t.String())
+	return "not published: " + setup.ShellLine("pgmirror", "tables", "add", t.String())
 }
 
 func (t *listedTable) take(st mirror.TableState) {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/setup"
 	"github.com/pgmirror/pgmirror/internal/store"
 	"github.com/pgmirror/pgmirror/internal/verify"
 )
@@ -145,7 +146,7 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 // again is this command with other flags.
 func (o verifyOptions) again(flags ...string) string {
 	words := append([]string{"pgmirror", "verify"}, flags...)
-	return shellLine(append(words, o.tables...)...)
+	return setup.ShellLine(append(words, o.tables...)...)
 }
 
 // mendBy is what to type when rows differ.
@@ -231,7 +232,7 @@ func (o verifyOptions) former() (*verify.Receipt, error) {
 }
 
 func (o verifyOptions) unusable(err error) error {
-	return fail(exitError, "ReceiptUnusable", shellLine("pgmirror", "verify", "--receipt", o.receipt), "%s: %w", o.receipt, err)
+	return fail(exitError, "ReceiptUnusable", setup.ShellLine("pgmirror", "verify", "--receipt", o.receipt), "%s: %w", o.receipt, err)
 }
 
 // writeReceipt replaces the file: an interrupted run leaves a whole one.

@@ -26,13 +26,6 @@ func TestCount(t *testing.T) {
 	}
 }
 
-func TestShellLine(t *testing.T) {
-	got := shellLine("pgmirror", "tables", "add", "public.orders", "public.Odd; name", "it's", "")
-	if want := `pgmirror tables add public.orders 'public.Odd; name' 'it'\''s' ''`; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
 func TestMoment(t *testing.T) {
 	if got, want := moment(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), "2026-01-02 03:04:05Z"; got != want {
 		t.Errorf("got %s, want %s", got, want)

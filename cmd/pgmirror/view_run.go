@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/mirror"
+	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 // runView tells what a run does: each event as a line of JSON, or to people the
@@ -127,7 +128,7 @@ func (v *runView) tell(e mirror.Event) {
 	case mirror.NotAnswered:
 		v.s.say("%s %s: thrown away", bad, e.Reason)
 	case mirror.Refused:
-		v.s.say("%s %s: %s\n  next: give it a key or a replica identity, then %s", bad, e.Table, e.Reason, shellLine("pgmirror", "tables", "add", e.Table))
+		v.s.say("%s %s: %s\n  next: give it a key or a replica identity, then %s", bad, e.Table, e.Reason, setup.ShellLine("pgmirror", "tables", "add", e.Table))
 	case mirror.Waiting:
 		v.s.say("  … waiting for %s", e.Reason)
 	case mirror.Paced:
@@ -147,7 +148,7 @@ func (v *runView) tell(e mirror.Event) {
 	}
 }
 
-func resync(table string) string { return shellLine("pgmirror", "tables", "resync", table) }
+func resync(table string) string { return setup.ShellLine("pgmirror", "tables", "resync", table) }
 
 // tellSlot says how much WAL the slot holds, when its status has changed.
 func (v *runView) tellSlot(slot *mirror.Slot) {

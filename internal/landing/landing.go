@@ -44,6 +44,9 @@ func TableName(dir string) (schema, table string) {
 	return schema, table
 }
 
+// Folded is a table's name as Fabric tells tables apart: without regard to case.
+func Folded(schema, table string) string { return strings.ToLower(schema + "/" + table) }
+
 // escape keeps letters, digits and what is harmless in a folder's name.
 func escape(name string) string {
 	var b strings.Builder

@@ -155,7 +155,7 @@ func (l *linter) twice(dirs []string) {
 		if !ok {
 			schema, table = l.schema, dir
 		}
-		name := strings.ToLower(schema + "/" + table)
+		name := Folded(schema, table)
 		if before, ok := seen[name]; ok {
 			l.report(TableTwice, dir, "as is %s", before)
 			continue

@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,13 +153,10 @@ func (m *mirror) askFabric(ctx context.Context) (map[string]FabricTable, error) 
 	}
 	said := map[string]FabricTable{}
 	for _, t := range tables {
-		said[strings.ToLower(t.Schema+"/"+t.Table)] = t
+		said[landing.Folded(t.Schema, t.Table)] = t
 	}
 	return said, nil
 }
 
 // fabricName is what Fabric calls the table of a folder, to be looked up by.
-func fabricName(dir string) string {
-	schema, table := landing.TableName(dir)
-	return strings.ToLower(schema + "/" + table)
-}
+func fabricName(dir string) string { return landing.Folded(landing.TableName(dir)) }

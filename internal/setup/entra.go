@@ -73,7 +73,7 @@ func (c *Clients) postgresToken(ctx context.Context, f *Facts) (string, error) {
 func (c *Clients) entraAdminCreate(who claims) string {
 	id, name, kind := `"$(az ad signed-in-user show --query id -o tsv)"`, `"$(az ad signed-in-user show --query userPrincipalName -o tsv)"`, "User"
 	if _, err := uuid.Parse(who.OID); err == nil && who.name() != "" {
-		id, name = who.OID, quote(who.name())
+		id, name = who.OID, shellWord(who.name())
 		if who.IDType == "app" {
 			kind = "ServicePrincipal"
 		}

@@ -2,7 +2,9 @@ package setup
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Hints are command lines that can be typed as they stand. They never hold a
@@ -53,15 +55,35 @@ func (c *Clients) serverPage(page string) string {
 
 // psql is a statement for a DBA.
 func (c *Clients) psql(f *Facts, sql string) string {
-	host := ""
+	words := []string{"psql"}
 	if f.Host != "" {
-		host = " -h " + f.Host
+		words = append(words, "-h", f.Host)
 	}
-	return "psql" + host + " -d " + c.Config.Server.Database + " -c " + quote(sql)
+	if p := c.Config.Server.Port; p != 5432 {
+		words = append(words, "-p", strconv.Itoa(p))
+	}
+	return ShellLine(append(words, "-U", c.Config.Admin.User, "-d", c.Config.Server.Database, "-c", sql)...)
 }
 
-// quote makes one word of a text, for a shell.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+// ShellLine is a command line to type: words that a shell would read as something
+// else are quoted.
+func ShellLine(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = shellWord(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
+func shellWord(w string) string {
+	plain := func(r rune) bool {
+		return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_./:=,@%+", r)
+	}
+	if w != "" && !strings.ContainsFunc(w, func(r rune) bool { return !plain(r) }) {
+		return w
+	}
+	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+}
 
 // vaultName is the vault's name in its address.
 func vaultName(address string) string {

@@ -156,7 +156,7 @@ func (s parametersStep) walLevel(ctx context.Context, f *Facts, session *admin.S
 	}
 	name, next := providerOf(f.Host, settings)
 	if name == "" {
-		return blocked("WALLevel", "wal_level isn't logical", s.psql(f, "ALTER SYSTEM SET wal_level = 'logical'")), nil
+		return blocked("WALLevel", "wal_level isn't logical; it takes a restart of the server once it is set", s.psql(f, "ALTER SYSTEM SET wal_level = 'logical'")), nil
 	}
 	return blocked("WALLevel", "wal_level isn't logical; "+name+" has a switch of its own for it", next), nil
 }
