@@ -242,3 +242,93 @@ func cutAt(t *testing.T, n int, after bool) bool {
 	}
 	return f.cut
 }
+
+// The mirror dies before and after every write to the store while it makes its slot,
+// for the first time and anew: where a table's definition changes at that moment, and
+// where a table is paused. The next run ends at the same rows.
+func TestCutSlot(t *testing.T) {
+	for what, cut := range map[string]func(t *testing.T, f *faulty){"changed": cutChanged, "reseed": cutReseed} {
+		for _, after := range []bool{false, true} {
+			for n := 1; ; n++ {
+				f := &faulty{left: n, after: after}
+				t.Run(fmt.Sprintf("%s, write %d, after %t", what, n, after), func(t *testing.T) { cut(t, f) })
+				if !f.cut || t.Failed() {
+					if !t.Failed() && n < 8 {
+						t.Errorf("%d writes were cut; the slot, two tables and their copies take some more", n-1)
+					}
+					break
+				}
+			}
+		}
+	}
+}
+
+// once runs one attempt of a mirror, until it follows all tables or f ends it.
+func (b *bench) once(f *faulty, cfg Config) {
+	b.t.Helper()
+	f.Store, cfg.Landing = b.landing, f
+	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	defer cancel()
+	var h heard
+	cfg.Events = func(e Event) {
+		h.hear(e)
+		if _, copied := h.last(SnapshotDone); e.Kind == Retrying || copied > 0 && e.Kind == Confirmed {
+			cancel()
+		}
+	}
+	if err := Run(ctx, cfg); err != nil && !errors.Is(err, errCut) {
+		b.t.Fatal(err)
+	}
+}
+
+func cutChanged(t *testing.T, f *faulty) {
+	b := newBench(t, thirty, `CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)`)
+	b.exec(`ALTER PUBLICATION p SET TABLE plain, other`)
+	cfg := b.config(nil)
+	cfg.Changing = func(what string, do func() error) error {
+		err := do()
+		if what == "create replication slot "+cfg.Slot {
+			b.exec(`UPDATE plain SET n = -1 WHERE id = 3`, `ALTER TABLE plain ADD COLUMN IF NOT EXISTS f int DEFAULT 7`, `UPDATE plain SET n = -1 WHERE id = 4`)
+		}
+		return err
+	}
+	b.once(f, cfg)
+	b.exec(`UPDATE plain SET n = -2 WHERE id = 5`)
+	stop := b.start(b.config(b.landing))
+	b.caughtUp()
+	stop()
+	b.equal(newTaker(t, b.landing, 1), "plain", "other")
+}
+
+func cutReseed(t *testing.T, f *faulty) {
+	b := newBench(t, thirty, `CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)`)
+	b.exec(`ALTER PUBLICATION p SET TABLE plain, other`)
+	stop := b.start(b.config(b.landing))
+	b.caughtUp()
+	if err := Ask(t.Context(), b.landing, Request{Kind: Pause, Schema: "public", Table: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	b.reaches("other", phaseParked, 1)
+	b.answered("other")
+	stop()
+	before := b.tableState("other").value
+	eventually(t, "the slot is dropped", func() bool { return b.try("SELECT pg_drop_replication_slot('s_"+b.db+"')") == nil })
+	b.exec(`UPDATE plain SET n = -1`, `INSERT INTO other VALUES (2)`)
+	cfg := b.config(nil)
+	cfg.Reseed = true
+	b.once(f, cfg)
+	b.exec(`UPDATE plain SET n = -2 WHERE id = 5`)
+	cfg.Landing = b.landing
+	stop = b.start(cfg)
+	b.caughtUp()
+	if s := b.tableState("other").value; s.Phase != phaseParked || s.Reason != "paused" || s.Number != before.Number {
+		t.Errorf("the paused table is %s, %q, with %d files, want %d", s.Phase, s.Reason, s.Number, before.Number)
+	}
+	if err := Ask(t.Context(), b.landing, Request{Kind: Resume, Schema: "public", Table: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	b.reaches("other", phaseReplicating, before.Generation+1)
+	b.caughtUp()
+	stop()
+	b.equal(newTaker(t, b.landing, 1), "plain", "other")
+}
