@@ -12,8 +12,8 @@ import (
 // publish makes b the table's next file. The number and what note adds are
 // durable before the file has its name; so a crash at any line leaves either a
 // staged file that nobody knows, or a record that the next attempt acts upon.
-// A table whose landing zone was taken or reset by somebody else is parked,
-// which is no error.
+// A table that somebody else publishes, too, is parked, which is no error; one whose
+// folder somebody has removed, as Microsoft has a table reset, is built anew.
 func (t *table) publish(ctx context.Context, b *batch.Batch, meta landing.Meta, note func(*tableState)) error {
 	meta.Generation = t.generation
 	staged, err := t.w.Upload(ctx, b, meta)
@@ -24,7 +24,10 @@ func (t *table) publish(ctx context.Context, b *batch.Batch, meta landing.Meta, 
 	if lost != "" {
 		return t.park(ctx, lost)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, landing.ErrFolderGone):
+		return t.renew(ctx, err.Error())
+	case err != nil:
 		return fmt.Errorf("table %s: %w", t, err)
 	}
 	return nil
@@ -59,7 +62,7 @@ func (t *table) number(ctx context.Context, staged landing.Staged, meta landing.
 	}
 	n := t.state.value.Number
 	err = t.w.Publish(ctx, staged, n)
-	if errors.Is(err, landing.ErrTaken) || errors.Is(err, landing.ErrFolderGone) {
+	if errors.Is(err, landing.ErrTaken) {
 		return err.Error(), nil
 	} else if err != nil {
 		return "", err

@@ -364,6 +364,8 @@ func (c *copying) copyOne(ctx context.Context, r *postgres.SnapshotReader, k chu
 	case postgres.IsLockTimeout(err):
 		c.later(ctx, k.t)
 		return false, nil
+	case errors.Is(err, errAgain):
+		err = nil
 	case definitionGone(err):
 		if err = k.t.redefined(ctx, err); errors.Is(err, errAgain) {
 			err = nil

@@ -248,12 +248,16 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 		}
 		t := &table{m: m, name: f.value.Schema + "." + f.value.Name, state: f, generation: f.value.Generation, shape: &shape{}, from: map[uint32]landing.LSN{}, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
 		park, err := t.settle(ctx)
-		if err != nil {
+		gone := errors.Is(err, landing.ErrFolderGone)
+		if err != nil && !gone {
 			return nil, err
 		}
 		rebuild := ""
 		if park == "" {
 			park, rebuild = t.bind(published, plain)
+		}
+		if gone && park == "" {
+			rebuild = err.Error()
 		}
 		var at landing.LSN // behind what an earlier attempt has published, and the look at the catalog
 		if f.value.grows(t.src) {
@@ -318,7 +322,7 @@ func (t *table) settle(ctx context.Context) (reason string, err error) {
 		return "", nil
 	}
 	err = t.w.Publish(ctx, *s.Staged, s.Number)
-	if errors.Is(err, landing.ErrTaken) || errors.Is(err, landing.ErrFolderGone) {
+	if errors.Is(err, landing.ErrTaken) {
 		return err.Error(), nil
 	}
 	return "", err
@@ -448,13 +452,17 @@ func (t *table) rebuild(ctx context.Context, reason string) error {
 	return t.rebuildNow(ctx, reason)
 }
 
-// redefined has the table built anew because the server no longer knows it as it
-// was, and asks for the next round.
-func (t *table) redefined(ctx context.Context, err error) error {
-	if err := t.rebuild(ctx, "its definition has changed under way: "+err.Error()); err != nil {
+// renew has the table built anew, and asks for the next round.
+func (t *table) renew(ctx context.Context, why string) error {
+	if err := t.rebuild(ctx, why); err != nil {
 		return err
 	}
 	return errAgain
+}
+
+// redefined is renew because the server no longer knows the table as it was.
+func (t *table) redefined(ctx context.Context, err error) error {
+	return t.renew(ctx, "its definition has changed under way: "+err.Error())
 }
 
 func (t *table) rebuildNow(ctx context.Context, reason string) error {
