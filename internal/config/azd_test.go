@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pgmirror/pgmirror/internal/config"
@@ -130,15 +131,18 @@ func TestReferences(t *testing.T) {
 }
 
 func TestSeveralDatabases(t *testing.T) {
-	c, err := config.Load(t.Context(), config.Options{File: write(t, "name: dev\ndatabases: [shop, crm]\nconnection: manual\n")})
+	c, err := config.Load(t.Context(), config.Options{File: write(t, "name: dev\nmode: open\ndatabases: [shop, crm]\nconnection: manual\nrun: {slot: one, types: [a.b.c=text], timestampNtz: true}\n")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	for _, one := range c.Each() {
 		got = append(got, one.Server.Database+" "+one.MirrorName()+" "+one.Slot())
+		if len(one.Run.Types) != 1 || !one.Run.TimestampNTZ || one.Run.Freshness != 5*time.Second {
+			t.Errorf("%s: run is %+v", one.Server.Database, one.Run)
+		}
 	}
-	if want := []string{"shop pg-mirror-dev pgmirror_dev", "crm pg-mirror-dev-crm pgmirror_dev_crm"}; !slices.Equal(got, want) {
+	if want := []string{"shop pg-mirror-dev one", "crm pg-mirror-dev-crm pgmirror_dev_crm"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if !c.Connection.Manual {

@@ -133,7 +133,8 @@ func TestValidateCollectsEveryProblem(t *testing.T) {
 // A type's own comma doesn't end it, in a file or in the environment; what can't be one
 // is refused.
 func TestColumnTypes(t *testing.T) {
-	c, err := config.Load(t.Context(), config.Options{File: write(t, "mode: open\n"), Environ: []string{"PGMIRROR_TYPES=public.a.v=decimal(20,4), public.a.*= text ,s.t.with.points.c=decimal( 38 , 38 )"}})
+	c, err := config.Load(t.Context(), config.Options{File: write(t, "mode: open\n"), Environ: []string{
+		"PGMIRROR_TYPES=public.a.v=decimal(20,4), public.a.*= text ,s.t.with.points.c=decimal( 38 , 38 )", "PGMIRROR_TABLES=a.b(,c.d),e.f"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +142,18 @@ func TestColumnTypes(t *testing.T) {
 	want := []config.ColumnType{{"public", "a", "v", 20, 4}, {"public", "a", "*", 0, 0}, {"s", "t.with.points", "c", 38, 38}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	if len(c.Mirror.Tables) != 3 {
+		t.Errorf("tables: got %q, want three", c.Mirror.Tables)
+	}
+	native, err := config.Load(t.Context(), config.Options{File: write(t, "run: {types: [a.b.c=text], timestampNtz: true}\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"run.types", "run.timestampNtz"} {
+		if err := native.Validate(); err == nil || !strings.Contains(err.Error(), field+": in native mode") {
+			t.Errorf("%s in native mode: got %v", field, err)
+		}
 	}
 	if s := got[0].String() + " " + got[1].String(); s != "public.a.v=decimal(20,4) public.a.*=text" {
 		t.Errorf("shown as %s", s)
@@ -150,7 +163,7 @@ func TestColumnTypes(t *testing.T) {
 			t.Errorf("%v: want %t", name, fits)
 		}
 	}
-	for _, text := range []string{"public.a.v", "a.v=text", "public.a.=text", "public.a.v=float", "public.a.v=decimal(39,2)", "public.a.v=decimal(5,6)", "public.a.v=decimal(0,0)", "public.a.v=decimal(5)", "public.a.v=decimal(5,2", "public.[.v=text"} {
+	for _, text := range []string{"public.a.v", "a.v=text", "public.a.=text", "public.a.v=float", "public.a.v=decimal(39,2)", "public.a.v=decimal(5,6)", "public.a.v=decimal(0,0)", "public.a.v=decimal(5)", "public.a.v=decimal(5,2"} {
 		c, err := config.Load(t.Context(), config.Options{File: write(t, "mode: open\nname: a\nserver: {host: db.example.com}\nrun: {types: ['"+text+"']}\n")})
 		if err != nil {
 			t.Fatal(err)
@@ -220,8 +233,9 @@ func TestReadEnv(t *testing.T) {
 }
 
 func TestWants(t *testing.T) {
-	m := config.Mirror{Tables: []string{"public.*", "sales.order?"}}
-	for name, want := range map[string]bool{"public.a": true, "sales.orders": true, "sales.order": false, "x.a": false} {
+	m := config.Mirror{Tables: []string{"public.*", "sales.order?", "odd.[a]*b*c"}}
+	for name, want := range map[string]bool{"public.a": true, "public.a/b": true, "public.": true, "sales.orders": true, "sales.order/": true, "sales.orderé": true, "sales.order": false, "sales.orderss": false, "x.a": false,
+		"odd.[a]bc": true, "odd.[a]bxbxc": true, "odd.abc": false, "odd.[a]bcd": false, "odd.[a]cb": false} {
 		s, tab, _ := strings.Cut(name, ".")
 		if got, _ := m.Wants(s, tab); got != want {
 			t.Errorf("%s: got %t, want %t", name, got, want)

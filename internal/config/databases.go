@@ -21,8 +21,8 @@ func (c *Config) Each() []*Config {
 		one.Server.Database = name
 		if i > 0 {
 			one.Mirror.Name = c.MirrorName() + "-" + name
-			one.Connection.ID = "" // a connection leads to one database
-			one.Run = Run{Freshness: c.Run.Freshness, Workers: c.Run.Workers, Budget: c.Run.Budget, Heal: c.Run.Heal}
+			one.Connection.ID = ""                                                        // a connection leads to one database
+			one.Run.Slot, one.Run.Publication, one.Run.InsertOnlyPublication = "", "", "" // they have names of their own
 			one.Name = strings.Trim(c.Name+"-"+name, "-")
 			one.note("mirror.name", "databases")
 			one.note("name", "databases")

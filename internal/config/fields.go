@@ -165,23 +165,22 @@ func setText(v reflect.Value, text string) error {
 	return nil
 }
 
-// splitList splits at the commas that aren't in parentheses, as in decimal(20,4).
+// splitList splits at commas, but for the one in "=decimal(20,4)".
 func splitList(text string) []string {
-	depth := 0
-	pieces := strings.FieldsFunc(text, func(r rune) bool {
-		switch r {
-		case '(':
-			depth++
-		case ')':
-			depth--
-		}
-		return r == ',' && depth == 0
-	})
 	var out []string
-	for _, s := range pieces {
-		if s = strings.TrimSpace(s); s != "" {
-			out = append(out, s)
+	open := false
+	for s := range strings.SplitSeq(text, ",") {
+		if open {
+			out[len(out)-1] += "," + s
+			open = false
+			continue
 		}
+		if s = strings.TrimSpace(s); s == "" {
+			continue
+		}
+		out = append(out, s)
+		_, digits, decimal := strings.Cut(s, "=decimal(")
+		open = decimal && !strings.Contains(digits, ")")
 	}
 	return out
 }

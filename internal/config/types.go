@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"path"
 	"strconv"
 	"strings"
 )
@@ -33,10 +32,8 @@ func parseColumnType(text string) (ColumnType, error) {
 		return c, errColumnType
 	}
 	c.Schema, c.Table, c.Column = name[:first], name[first+1:last], name[last+1:]
-	for _, pattern := range []string{c.Schema, c.Table, c.Column} {
-		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
-			return c, errColumnType
-		}
+	if c.Schema == "" || c.Table == "" || c.Column == "" {
+		return c, errColumnType
 	}
 	return c, c.setType(typ)
 }
@@ -71,12 +68,7 @@ func (c ColumnType) String() string {
 
 // Fits says whether the pattern is a column's.
 func (c ColumnType) Fits(schema, table, column string) bool {
-	for _, p := range [][2]string{{c.Schema, schema}, {c.Table, table}, {c.Column, column}} {
-		if ok, _ := path.Match(p[0], p[1]); !ok {
-			return false
-		}
-	}
-	return true
+	return fits(c.Schema, schema) && fits(c.Table, table) && fits(c.Column, column)
 }
 
 // ColumnTypes are the chosen types, of which the first that fits a column is its.

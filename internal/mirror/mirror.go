@@ -286,7 +286,7 @@ func tableFault(err error) bool {
 		return true
 	}
 	switch pg.Code[:2] {
-	case "0A", "22", "42", "3F", "54", "P0": // feature, data, definition and rights, schema, PL/pgSQL
+	case "0A", "22", "23", "42", "3F", "54", "P0": // feature, data, a domain's constraint, definition and rights, schema, limits, PL/pgSQL
 		return true
 	}
 	return false

@@ -12,7 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgmirror/pgmirror/internal/batch"
 	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
 // heard notes events.
@@ -75,16 +77,20 @@ func (b *bench) answered(table string) {
 // Rows that are wrong, missing and too many are as in the source after a repair,
 // and no other row is written.
 func TestRepair(t *testing.T) {
-	b := newBench(t, append(tables, "CREATE TABLE keyless (v text)", "INSERT INTO keyless VALUES ('a')")...)
+	b := newBench(t, append(tables, "CREATE TABLE keyless (v text)", "INSERT INTO keyless VALUES ('a')",
+		"CREATE DOMAIN code AS numeric(6,2) CHECK (value <> 3)", "CREATE DOMAIN sure AS text NOT NULL", "CREATE DOMAIN surer AS sure CHECK (value IS NOT NULL)",
+		"CREATE TABLE strict (k code PRIMARY KEY, v sure, w surer)", "INSERT INTO strict VALUES (1.5, 'v', 'w'), (2, 'v', 'w')")...)
+	b.types = postgres.Choices{Numeric: func(_, _, _ string) (batch.Type, bool) { return batch.Type{Kind: batch.String}, true }}
 	b.settle()
 	b.unseen("UPDATE plain SET n = -1, note = NULL WHERE id = 1", "DELETE FROM plain WHERE id = 2", "INSERT INTO plain VALUES (900001, 'new', 1)",
-		`UPDATE pair SET v = 'it''s' WHERE b = 'b1'`, `UPDATE pair SET b = '\o/ "x"' WHERE b = 'b2'`, "UPDATE toast SET big = repeat('z', 9000) WHERE id = 7")
+		`UPDATE pair SET v = 'it''s' WHERE b = 'b1'`, `UPDATE pair SET b = '\o/ "x"' WHERE b = 'b2'`, "UPDATE toast SET big = repeat('z', 9000) WHERE id = 7", "UPDATE strict SET v = 'u' WHERE k = 1.5")
 	var h heard
 	stop := b.run(b.landing, h.hear)
 	b.repair("plain", []string{"id"}, []string{"1"}, []string{"2"}, []string{"900001"}, []string{"1"}, []string{"3"})
 	b.repair("pair", []string{"a", "b"}, []string{"1", "b1"}, []string{"2", "b2"}, []string{"2", `\o/ "x"`})
 	b.repair("toast", []string{"id"}, []string{"7"})
-	for _, name := range []string{"plain", "pair", "toast"} {
+	b.repair("strict", []string{"k"}, []string{"1.5"}, []string{"3"}) // the mirror may have what the domain doesn't allow
+	for _, name := range []string{"plain", "pair", "toast", "strict"} {
 		b.answered(name)
 	}
 	rows := int64(0)
@@ -95,8 +101,8 @@ func TestRepair(t *testing.T) {
 		}
 	}
 	h.mu.Unlock()
-	if rows != 4+3+1 {
-		t.Errorf("%d rows were published, want those 8 that were named", rows)
+	if rows != 4+3+1+2 {
+		t.Errorf("%d rows were published, want those 10 that were named", rows)
 	}
 	for i, c := range []struct {
 		table string
@@ -110,6 +116,7 @@ func TestRepair(t *testing.T) {
 		}
 	}
 	b.finish(stop)
+	b.compare([][3]string{{"strict", "k, v, w", "k"}})
 }
 
 // Rows are repaired again and again while they change: none of them may end as it

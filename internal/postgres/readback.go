@@ -141,10 +141,14 @@ func ParseKeys(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys [
 	from, names := make([]string, len(t.Key)), make([]string, len(t.Key))
 	columns := make([]string, 0, len(t.Columns))
 	for _, c := range t.mirrored() {
-		columns = append(columns, fmt.Sprintf("NULL::%s AS %s", c.TypeName, quoteIdent(c.Name)))
+		typ, err := underDomain(ctx, conn, c)
+		if err != nil {
+			return fmt.Errorf("read keys of %s: %w", t, err)
+		}
+		columns = append(columns, fmt.Sprintf("NULL::%s AS %s", typ, quoteIdent(c.Name)))
 		for k, i := range t.Key {
 			if &t.Columns[i] == c {
-				columns[len(columns)-1] = fmt.Sprintf("k.k%d::%s AS %s", k, c.TypeName, quoteIdent(c.Name))
+				columns[len(columns)-1] = fmt.Sprintf("k.k%d::%s AS %s", k, typ, quoteIdent(c.Name))
 			}
 		}
 	}
@@ -174,6 +178,17 @@ func ParseKeys(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys [
 		return fmt.Errorf("read keys of %s: %w", t, err)
 	}
 	return nil
+}
+
+// underDomain is the name of the type under a column's domain, which may forbid NULL,
+// or by now the key of a row that the mirror has.
+func underDomain(ctx context.Context, conn *pgx.Conn, c *Column) (name string, err error) {
+	typ, typmod := c.typ.resolve(c.Typmod)
+	if typ == c.typ {
+		return c.TypeName, nil
+	}
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.format_type($1, $2)", typ.OID, typmod).Scan(&name)
+	return name, err
 }
 
 func readRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys, dst *batch.Batch) (asOf LSN, err error) {

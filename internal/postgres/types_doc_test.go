@@ -37,6 +37,7 @@ logical replication in binary and in text. All have to be equal, and equal to wh
   ` + "`run.timestampNtz: true`" + ` makes every ` + "`timestamp`" + ` a ` + "`timestamp_ntz`" + `. A table whose types were chosen anew is copied anew.
 - A key may have any type that has a unique index, composites too, but for arrays, hstore and money: such a table has to be given another replica identity.
 - An object is named as where ` + "`search_path`" + ` is ` + "`public`" + `, whatever the database's is: a ` + "`regclass`" + ` of another schema's table has its schema.
+  It is as it was named when its row was read: a rename of the object is no change of the row, and doesn't show before the row changes.
 - Generated columns are left out, but for stored ones that the publication publishes (PostgreSQL 18).
 - In a database with ` + "`SQL_ASCII`" + ` bytes that are no UTF-8 become U+FFFD, counted; so do those that PostgreSQL 14 shows of a ` + "`\"char\"`" + ` beyond ASCII inside a composite or a range.
 - In a database of another encoding than UTF-8 hstore and ` + "`\"char\"`" + ` are read as text, from the stream too.

@@ -61,7 +61,7 @@ func (sh *shape) admit(f batch.Field) error {
 		return mergeFailure("Column name '%s' is empty or has one of the characters ' ,;{}()\\n\\t='", f.Name)
 	}
 	for _, g := range sh.fields {
-		if strings.EqualFold(f.Name, g.Name) {
+		if strings.ToLower(f.Name) == strings.ToLower(g.Name) { // as whoever writes names them apart; EqualFold takes more for the same
 			return mergeFailure("Column '%s' differs from column '%s' only in case", f.Name, g.Name)
 		}
 	}

@@ -24,7 +24,8 @@ func Choices(c *config.Config) postgres.Choices {
 }
 
 // chooseTypes gives columns their chosen types. It tells of those that no column has,
-// as of a name that is misspelt.
+// as of a name that is misspelt, or of a partitioned table, whose partitions are
+// mirrored as tables of their own.
 func (c *Clients) chooseTypes(tables []postgres.Table) []Note {
 	choices := Choices(c.Config)
 	for i := range tables {
@@ -32,10 +33,14 @@ func (c *Clients) chooseTypes(tables []postgres.Table) []Note {
 	}
 	var notes []Note
 	for _, chosen := range c.Config.Run.ColumnTypes() {
-		used := slices.ContainsFunc(tables, func(t postgres.Table) bool {
+		fits := func(t postgres.Table) bool {
 			return slices.ContainsFunc(t.Columns, func(col postgres.Column) bool { return col.Numeric() && chosen.Fits(t.Schema, t.Name, col.Name) })
-		})
-		if !used {
+		}
+		switch {
+		case slices.ContainsFunc(tables, func(t postgres.Table) bool { return t.Kind != 'p' && fits(t) }):
+		case slices.ContainsFunc(tables, fits):
+			notes = append(notes, Note{"ColumnTypeUnused", chosen.String(), "name the partitions, as by a pattern: each is mirrored as a table of its own"})
+		default:
 			notes = append(notes, Note{"ColumnTypeUnused", chosen.String(), "no column of that name is a numeric, and only those may be given another type"})
 		}
 	}

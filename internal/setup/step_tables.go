@@ -184,7 +184,7 @@ func refusals(v admin.TableVerdict) []Note {
 func (s tablesStep) unmatched(f *Facts) []string {
 	var out []string
 	for _, name := range s.Config.Mirror.Tables {
-		if strings.ContainsAny(name, "*?[") || s.Config.Seed.Create && name == s.Config.Mirror.DefaultSchema+"."+s.Config.Seed.Table {
+		if strings.ContainsAny(name, "*?") || s.Config.Seed.Create && name == s.Config.Mirror.DefaultSchema+"."+s.Config.Seed.Table {
 			continue // the seed table will be there
 		}
 		found := false

@@ -1,6 +1,7 @@
 package setup_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -87,6 +88,17 @@ func TestOpenWalk(t *testing.T) {
 	clean(t, plan(t, cfg))
 	if again := mustApply(t, cfg); len(again) != 0 {
 		t.Errorf("the second apply wrote %q", again)
+	}
+	w.exec(t, "CREATE TABLE parted (id int PRIMARY KEY, n numeric) PARTITION BY RANGE (id)", "CREATE TABLE parted_0 PARTITION OF parted DEFAULT")
+	chosen := w.config(t, openFile+"run: {types: [public.parted.n=text, 'public.parted_*.n=decimal(20,4)', public.orders.tot=text, 'public.o?ders.*=text']}\n", "FABRIC_WORKSPACE_ID=pgmirror")
+	told := plan(t, chosen)
+	losses(t, told, "ColumnTypeUnused public.parted.n=text", "ColumnTypeUnused public.orders.tot=text", "ColumnLoss public.parted_0.n", "ColumnLoss public.orders.total")
+	for _, f := range told {
+		for _, n := range f.Notes {
+			if n.Code == "ColumnTypeUnused" && strings.Contains(n.Subject, "*") {
+				t.Errorf("%s is used", n.Subject)
+			}
+		}
 	}
 }
 
