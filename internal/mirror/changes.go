@@ -81,7 +81,7 @@ func (c *changes) apply(m *pgoutput.Message, xid uint32) error {
 	case pgoutput.Insert:
 		return c.insert(p.dec, m.New)
 	case pgoutput.Update:
-		return c.update(p, m.New, old, xid)
+		return c.update(p.dec, m.New, old, m.OldKind == 'O', xid)
 	case pgoutput.Delete:
 		return c.delete(old)
 	}
@@ -113,9 +113,10 @@ func (c *changes) insert(dec *postgres.Decoder, t pgoutput.Tuple) error {
 // update replaces the row of the same key. When the old tuple has another key,
 // that key is deleted as well. Values that were not sent come from the row as it
 // was: from the old tuple if that has them, else from an earlier change that is
-// still here; what is left is read from the table before the file is written.
-func (c *changes) update(p *part, t pgoutput.Tuple, old *batch.Batch, xid uint32) error {
-	if err := p.dec.AppendTuple(c.rows, t); err != nil {
+// still here; what is left is read from the table before the file is written. whole
+// says that the old tuple has all columns, not just the key's.
+func (c *changes) update(dec *postgres.Decoder, t pgoutput.Tuple, old *batch.Batch, whole bool, xid uint32) error {
+	if err := dec.AppendTuple(c.rows, t); err != nil {
 		return err
 	}
 	r := c.rows.Rows()
@@ -131,7 +132,7 @@ func (c *changes) update(p *part, t pgoutput.Tuple, old *batch.Batch, xid uint32
 		moved = string(c.oldKey) != string(c.key)
 		was = c.oldKey
 	}
-	if had && p.src.ReplicaIdentity == 'f' { // the old tuple has all columns
+	if had && whole {
 		c.fill(r, old, 0)
 	} else if i, ok := c.index.find(was, c); ok && c.rows.Marker[i] == batch.Upsert {
 		c.fill(r, c.rows, i)

@@ -110,7 +110,7 @@ func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
 	case shown != "":
 		return shown
 	}
-	last := int16(0)
+	last, added := s.Stored.Last, int16(0)
 	taken := map[string]bool{} // names that mean something else in the mirror
 	for _, c := range s.Columns {
 		last = max(last, c.Attnum)
@@ -118,6 +118,14 @@ func (s *tableState) evolves(src postgres.Table, plain plainColumns) string {
 	}
 	for _, name := range s.Gone {
 		taken[strings.ToLower(name)] = true
+	}
+	for _, c := range src.Columns {
+		if c.Attnum > last {
+			added++
+		}
+	}
+	if added > 0 && s.Stored.Last > 0 && added != src.Attnums-last { // the stream says names, which may have been those' of what is gone
+		return "columns were added, and some of them dropped again"
 	}
 	for _, c := range now {
 		switch {
@@ -148,23 +156,19 @@ func (s *tableState) adopt(now []columnState) {
 // evolve has the table go on under the definition that the stream has described,
 // or leaves it to be built anew. What was gathered under the old one is given to
 // the flusher first: a file has one schema.
-func (r *reader) evolve(ctx context.Context, t *table) error {
+func (r *reader) evolve(ctx context.Context, t *table, relation *pgoutput.Relation) error {
 	difference := "the definition of a partition"
 	if t.src.Kind != 'p' {
-		difference = t.src.Difference(t.relation)
+		difference = t.src.Difference(relation)
 	}
 	src, plain, err := r.m.describe(ctx, t.src.OID)
 	if err != nil {
 		return err
 	}
-	defined := ""
 	if src != nil {
-		defined = definition(*src)
+		withoutLater(src, relation)
 	}
-	if src != nil {
-		withoutLater(src, t.relation)
-	}
-	if src == nil || src.String() != t.String() || src.Obstacle != "" || src.Kind == 'p' || src.Difference(t.relation) != "" {
+	if src == nil || src.String() != t.String() || src.Obstacle != "" || src.Kind == 'p' || src.Difference(relation) != "" {
 		r.leave(t, "its definition has changed, and again since: "+difference, true)
 		return nil
 	}
@@ -183,10 +187,10 @@ func (r *reader) evolve(ctx context.Context, t *table) error {
 		r.leave(t, err.Error(), false)
 		return nil
 	}
-	t.relation = nil
+	delete(t.others, relation.ID)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.shape, t.definition = shape, defined
+	t.shape, t.definition = shape, definition(*src) // without what came later: that, the catalog's next look judges
 	return nil
 }
 

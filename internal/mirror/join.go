@@ -258,7 +258,13 @@ func (t *table) letGo() {
 // changes need no room of ours, however long its copy takes.
 func (m *mirror) follow(ctx context.Context) error {
 	hold := len(m.toJoin()) > 0
-	m.relations, m.repairs = map[uint32]*table{}, make(chan repairing)
+	m.relations, m.parked, m.repairs = map[uint32]*table{}, map[uint32]bool{}, make(chan repairing)
+	for _, t := range m.inPhase(phaseParked) {
+		s := t.snapshot()
+		for _, oid := range append([]uint32{s.OID}, s.Leaves...) {
+			m.parked[oid] = true
+		}
+	}
 	for _, t := range m.tables {
 		hold = hold || t.join != nil
 		if t.join != nil || t.phase() != phaseReplicating {

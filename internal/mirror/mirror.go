@@ -126,6 +126,7 @@ type mirror struct {
 	// relations is the tables that are followed in this round, by the oids of their
 	// parts; the reader's.
 	relations    map[uint32]*table
+	parked       map[uint32]bool   // the oids of the parts of parked tables; the reader's
 	publications map[string]uint32 // with which the slot is read, by name: their oids
 	repairs      chan repairing    // to the round's flusher; nil until the slot is followed
 	system       system

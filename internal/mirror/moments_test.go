@@ -37,6 +37,7 @@ func (h *heard) looked(t *testing.T) {
 func TestBetweenLooks(t *testing.T) {
 	parted := `CREATE TABLE plain (id int PRIMARY KEY, n int) PARTITION BY RANGE (id); CREATE TABLE half (id int NOT NULL, n int) PARTITION BY RANGE (id);
 		ALTER TABLE plain ATTACH PARTITION half DEFAULT; CREATE TABLE leaf PARTITION OF half DEFAULT; INSERT INTO plain SELECT i, i FROM generate_series(1, 30) i`
+	full := `CREATE TABLE plain (id int NOT NULL, n int); CREATE UNIQUE INDEX u ON plain (id); ALTER TABLE plain REPLICA IDENTITY FULL; INSERT INTO plain SELECT i, i FROM generate_series(1, 30) i`
 	for _, c := range []struct{ what, setup, change string }{
 		{"a partition of a partition is detached and attached", parted,
 			`BEGIN; ALTER TABLE half DETACH PARTITION leaf; UPDATE leaf SET n = -1; ALTER TABLE half ATTACH PARTITION leaf DEFAULT; COMMIT`},
@@ -46,32 +47,53 @@ func TestBetweenLooks(t *testing.T) {
 			`BEGIN; ALTER PUBLICATION p DROP TABLES IN SCHEMA public; UPDATE plain SET n = -1; ALTER PUBLICATION p ADD TABLES IN SCHEMA public; COMMIT`},
 		{"a column is generated no more", `CREATE TABLE plain (id int PRIMARY KEY, n int, g int GENERATED ALWAYS AS (n * 2) STORED); INSERT INTO plain SELECT i, i FROM generate_series(1, 30) i`,
 			`ALTER TABLE plain ALTER g DROP EXPRESSION; UPDATE plain SET n = -1 WHERE id < 10`},
+		{"a table is in another schema", thirty + `; CREATE SCHEMA other; ALTER PUBLICATION p DROP TABLE plain; ALTER PUBLICATION p ADD TABLES IN SCHEMA public`,
+			`BEGIN; ALTER TABLE plain SET SCHEMA other; UPDATE other.plain SET n = -1; ALTER TABLE other.plain SET SCHEMA public; COMMIT`},
+		{"a table is unlogged", thirty + `; ALTER PUBLICATION p RENAME TO q; DROP PUBLICATION q; CREATE PUBLICATION p FOR ALL TABLES`,
+			`BEGIN; ALTER TABLE plain SET UNLOGGED; UPDATE plain SET n = -1; ALTER TABLE plain SET LOGGED; COMMIT`},
+		{"a partition is unlogged", parted, `BEGIN; ALTER TABLE leaf SET UNLOGGED; UPDATE leaf SET n = -1; ALTER TABLE leaf SET LOGGED; COMMIT`},
+		{"a key is doubled under FULL", full, `BEGIN; DROP INDEX u; INSERT INTO plain VALUES (5, 500); DELETE FROM plain WHERE id = 5 AND n = 5; CREATE UNIQUE INDEX u ON plain (id); COMMIT`},
+		{"a column is there for a while, and another of its name", thirty, `BEGIN; ALTER TABLE plain ADD c int; UPDATE plain SET c = 5; ALTER TABLE plain DROP c; ALTER TABLE plain ADD c int; COMMIT`},
+		{"a column is dropped, and added after a change", thirty, `BEGIN; ALTER TABLE plain DROP n; UPDATE plain SET id = id + 100; ALTER TABLE plain ADD n int; COMMIT`},
+		{"a column is added, and one with a value after a change", thirty, `BEGIN; ALTER TABLE plain ADD a int; UPDATE plain SET a = 1 WHERE id = 1; ALTER TABLE plain ADD c int DEFAULT 5; COMMIT`},
+		{"an attribute is there for a while", `CREATE TYPE pt AS (x int); CREATE TABLE plain (id int PRIMARY KEY, v pt); INSERT INTO plain SELECT i, row(i)::pt FROM generate_series(1, 30) i`,
+			`BEGIN; ALTER TYPE pt ADD ATTRIBUTE y int; UPDATE plain SET v = row(7, 8)::pt WHERE id < 5; ALTER TYPE pt DROP ATTRIBUTE y; COMMIT`},
 	} {
-		t.Run(c.what, func(t *testing.T) {
-			if strings.Contains(c.setup, "IN SCHEMA") {
-				b := newBench(t)
-				if !b.holds("current_setting('server_version_num')::int >= 150000") {
-					return
-				}
-			}
-			create, publish, _ := strings.Cut(c.setup, "; ALTER PUBLICATION")
-			b := newBench(t, create)
-			if publish != "" {
-				b.exec("ALTER PUBLICATION" + publish)
-			} else {
-				b.exec("ALTER PUBLICATION p SET TABLE plain")
-			}
-			var h heard
-			stop := b.hear(b.landing, &h)
-			b.caughtUp()
-			h.looked(t)
-			b.exec(c.change)
-			b.reaches("plain", phaseReplicating, 2)
-			b.caughtUp()
-			stop()
-			b.equal(newTaker(t, b.landing, 1), "plain")
-		})
+		for _, down := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, while no mirror runs %t", c.what, down), func(t *testing.T) { betweenLooks(t, c.setup, c.change, down) })
+		}
 	}
+}
+
+func betweenLooks(t *testing.T, setup, change string, down bool) {
+	if strings.Contains(setup, "IN SCHEMA") {
+		b := newBench(t)
+		if !b.holds("current_setting('server_version_num')::int >= 150000") {
+			return
+		}
+	}
+	create, publish, _ := strings.Cut(setup, "; ALTER PUBLICATION")
+	b := newBench(t, create)
+	if publish != "" {
+		b.exec("ALTER PUBLICATION" + publish)
+	} else {
+		b.exec("ALTER PUBLICATION p SET TABLE plain")
+	}
+	if down {
+		b.settle()
+		b.exec(change)
+	}
+	var h heard
+	stop := b.hear(b.landing, &h)
+	if !down {
+		b.caughtUp()
+		h.looked(t)
+		b.exec(change)
+	}
+	b.reaches("plain", phaseReplicating, 2)
+	b.caughtUp()
+	stop()
+	b.equal(newTaker(t, b.landing, 1), "plain")
 }
 
 // What is defined after a snapshot's point and before the table's definition is read

@@ -23,7 +23,7 @@ func TestStored(t *testing.T) {
 		{"recast", []string{`ALTER TABLE recast ALTER v TYPE text USING lower(v)`}, 2},
 		{"parted", []string{`ALTER TABLE parted ALTER v TYPE text USING lower(v)`}, 2},
 		{"packed", []string{`ALTER TABLE packed ALTER v SET NOT NULL`, `VACUUM FULL packed`, `ALTER TABLE packed ALTER v DROP NOT NULL`}, 1},
-		{"parts", []string{`ALTER TABLE parts ALTER v SET NOT NULL`, `VACUUM FULL parts_0`, `ALTER TABLE parts ALTER v DROP NOT NULL`}, 1},
+		{"parts", []string{`ALTER TABLE parts ALTER v SET NOT NULL`, `VACUUM FULL parts_0`, `ALTER TABLE parts ALTER v DROP NOT NULL`}, 2}, // it might have been unlogged
 		{"moods", []string{`ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; UPDATE moods SET v = 9 WHERE m = 'blue'; DELETE FROM moods WHERE m = 'ok'`}, 2},
 		{"inner", []string{`ALTER TYPE inner_ ADD VALUE 'new' BEFORE 'a'`, `INSERT INTO "inner" VALUES (3, '{new}')`}, 1},
 		{"later", []string{`ALTER TYPE later_ ADD VALUE 'new'`, `INSERT INTO later VALUES (3, '[new,new]')`, `ALTER TYPE later_ RENAME VALUE 'new' TO 'old'`}, 2},

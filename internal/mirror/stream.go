@@ -175,15 +175,15 @@ func (r *reader) message(ctx context.Context, m *pgoutput.Message) error {
 		return r.commit(ctx, landing.LSN(m.EndLSN))
 	case pgoutput.RelationKind:
 		if t := r.table(m.RelationID); t != nil && !r.early(t, m.RelationID) {
-			t.relation = nil
+			delete(t.others, m.RelationID)
 			if t.part(m.RelationID).src.Difference(m.Relation) != "" {
-				t.relation = m.Relation // it matters with the first change that isn't published yet
+				t.others[m.RelationID] = m.Relation // it matters with the part's first change that isn't published yet
 			}
 		}
 	case pgoutput.Truncate:
 		for _, oid := range m.Truncated {
 			if t := r.table(oid); t == nil {
-				r.held = r.hold
+				r.keep(oid)
 			} else if !r.early(t, oid) {
 				if _, all := t.position.Skip(r.tx.final); !all {
 					r.leave(t, "it was truncated", true)
@@ -210,6 +210,10 @@ func (r *reader) table(oid uint32) *table {
 	return t
 }
 
+// keep has the slot told no more, because of a change of a relation that isn't
+// followed, unless nobody will need it: a parked table begins anew later.
+func (r *reader) keep(oid uint32) { r.held = r.held || r.hold && !r.m.parked[oid] }
+
 // early says that what the stream has of a partition is in its rows, as they were
 // or will be read.
 func (r *reader) early(t *table, oid uint32) bool { return r.tx.final < t.from[oid] }
@@ -219,7 +223,7 @@ func (r *reader) early(t *table, oid uint32) bool { return r.tx.final < t.from[o
 func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 	t := r.table(m.RelationID)
 	if t == nil {
-		r.held = r.hold
+		r.keep(m.RelationID)
 		return nil
 	}
 	if r.early(t, m.RelationID) {
@@ -233,8 +237,8 @@ func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 	if skip, all := t.position.Skip(r.tx.final); all || t.n <= skip {
 		return nil
 	}
-	if t.relation != nil {
-		if err := r.evolve(ctx, t); err != nil || !t.followed {
+	if relation := t.others[m.RelationID]; relation != nil {
+		if err := r.evolve(ctx, t, relation); err != nil || !t.followed {
 			return err
 		}
 	}

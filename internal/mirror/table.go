@@ -43,14 +43,14 @@ type table struct {
 	*shape // while the stream runs the reader alone changes it, under mu; others ask current
 
 	// The reader of the stream alone uses what follows.
-	position landing.Position       // how far changes were taken, published or on their way
-	seen     landing.LSN            // the transaction that n counts in
-	n        int64                  // changes of this table in it so far
-	changes  *changes               // not yet taken by the flusher, or nil
-	spare    *changes               // published, to be filled again, or nil
-	followed bool                   // its changes are taken
-	from     map[uint32]landing.LSN // of a partition that was attached: from where on
-	relation *pgoutput.Relation     // how the stream described it last, if that differs from its shape
+	position landing.Position              // how far changes were taken, published or on their way
+	seen     landing.LSN                   // the transaction that n counts in
+	n        int64                         // changes of this table in it so far
+	changes  *changes                      // not yet taken by the flusher, or nil
+	spare    *changes                      // published, to be filled again, or nil
+	followed bool                          // its changes are taken
+	from     map[uint32]landing.LSN        // of a partition that was attached: from where on
+	others   map[uint32]*pgoutput.Relation // how the stream described its parts last, where that differs from its shape
 }
 
 // shape is a table's definition and what follows from it.
@@ -246,7 +246,7 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 		if err != nil {
 			return nil, err
 		}
-		t := &table{m: m, name: f.value.Schema + "." + f.value.Name, state: f, generation: f.value.Generation, shape: &shape{}, from: map[uint32]landing.LSN{}, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
+		t := &table{m: m, name: f.value.Schema + "." + f.value.Name, state: f, generation: f.value.Generation, shape: &shape{}, from: map[uint32]landing.LSN{}, others: map[uint32]*pgoutput.Relation{}, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
 		park, err := t.settle(ctx)
 		gone := errors.Is(err, landing.ErrFolderGone)
 		if err != nil && !gone {

@@ -56,6 +56,8 @@ const tableSQL = `SELECT c.oid, n.nspname, c.relname, pg_catalog.pg_get_userbyid
 	c.relreplident::text, coalesce(i.inhparent, 0)::oid, c.relispartition, c.relpersistence::text, c.reltuples::bigint,
 	(c.relpages::bigint + coalesce(toast.relpages, 0)) * pg_catalog.current_setting('block_size')::bigint,
 	EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid),
+	c.relnatts, EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prrelid = c.oid),
+	coalesce((SELECT y.xmin FROM pg_catalog.pg_type y WHERE y.oid = c.reltype), '0'::xid),
 	pg_catalog.current_setting('server_encoding')
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -94,7 +96,7 @@ func loadTables(ctx context.Context, q Querier, where string, arg any, publish f
 		t := &tables[i]
 		t.nameFields()
 		if t.insertsOnly {
-			t.Key, t.KeySource, t.keyObstacle = nil, "", ""
+			t.Key, t.KeySource, t.KeyOID, t.keyObstacle = nil, "", 0, ""
 		}
 		switch {
 		case t.Obstacle != "":
@@ -115,7 +117,7 @@ func scanTable(row pgx.CollectableRow) (Table, error) {
 		encoding                    string
 	)
 	err := row.Scan(&t.OID, &t.Schema, &t.Name, &t.Owner, &kind, &t.Relfilenode, &identity, &t.Parent, &partition, &persistence,
-		&t.EstRows, &t.Bytes, &parent, &encoding)
+		&t.EstRows, &t.Bytes, &parent, &t.Attnums, &t.Named, &t.Moved, &encoding)
 	if err != nil {
 		return t, err
 	}
@@ -181,6 +183,7 @@ func loadColumns(ctx context.Context, q Querier, oids []uint32, index map[uint32
 
 // keySQL lists the indexes that could be a key, the best first.
 const keySQL = `SELECT x.indrelid, i.relname, x.indisprimary, x.indisreplident,
+	coalesce((SELECT o.oid FROM pg_catalog.pg_constraint o WHERE o.conrelid = x.indrelid AND o.conindid = x.indexrelid AND o.contype IN ('p', 'u')), x.indexrelid),
 	(SELECT pg_catalog.array_agg(k ORDER BY o) FROM pg_catalog.unnest(x.indkey::smallint[]) WITH ORDINALITY u(k, o) WHERE o <= x.indnkeyatts)
 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
 WHERE x.indrelid = ANY ($1) AND x.indisunique AND x.indimmediate AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
@@ -195,20 +198,21 @@ func loadKeys(ctx context.Context, q Querier, oids []uint32, index map[uint32]*T
 		rel               uint32
 		name              string
 		primary, identity bool
+		oid               uint32
 		attnums           []int16
 	)
-	_, err = pgx.ForEachRow(rows, []any{&rel, &name, &primary, &identity, &attnums}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&rel, &name, &primary, &identity, &oid, &attnums}, func() error {
 		t := index[rel]
 		source := "index " + name
 		if primary {
 			source = "primary key"
 		}
 		if t.Kind == 'p' {
-			t.indexes = append(t.indexes, keyIndex{source, attnums})
+			t.indexes = append(t.indexes, keyIndex{source, oid, attnums})
 		}
 		mayBe := map[byte]bool{'d': primary, 'i': identity, 'f': true}
 		if len(t.Key) == 0 && mayBe[t.ReplicaIdentity] {
-			t.setKey(attnums, source)
+			t.setKey(attnums, source, oid)
 		}
 		return nil
 	})
@@ -220,13 +224,13 @@ func loadKeys(ctx context.Context, q Querier, oids []uint32, index map[uint32]*T
 
 // setKey takes an index as the key unless one of its columns may be NULL or has
 // an obstacle. Under FULL another one may do then.
-func (t *Table) setKey(attnums []int16, source string) {
+func (t *Table) setKey(attnums []int16, source string, oid uint32) {
 	key, obstacle := t.keyOf(attnums)
 	switch {
 	case obstacle != "":
 		t.keyObstacle = obstacle
 	case key != nil:
-		t.Key, t.KeySource, t.identity = key, source, key
+		t.Key, t.KeySource, t.KeyOID, t.identity = key, source, oid, key
 	}
 }
 

@@ -174,7 +174,7 @@ func (t *Table) adopt(leaf *Table) {
 	if leaf.Obstacle == leaf.keyObstacle {
 		leaf.Obstacle = "" // its own key is of no matter
 	}
-	leaf.Key, leaf.KeySource = nil, ""
+	leaf.Key, leaf.KeySource, leaf.KeyOID = nil, "", 0
 	if t.Obstacle != "" {
 		return
 	}
@@ -183,7 +183,7 @@ func (t *Table) adopt(leaf *Table) {
 	} else if _, err := t.LeafDecoder(leaf); err != nil {
 		t.Obstacle = err.Error()
 	} else {
-		leaf.Key, leaf.KeySource = leaf.positions(t.keyNames(t.Key)), t.KeySource
+		leaf.Key, leaf.KeySource, leaf.KeyOID = leaf.positions(t.keyNames(t.Key)), t.KeySource, t.KeyOID
 	}
 }
 
@@ -191,7 +191,7 @@ func (t *Table) adopt(leaf *Table) {
 // leaf's replica identity carries. That of the partitioned table itself is of no
 // matter to the stream.
 func (t *Table) chooseKey() {
-	t.Key, t.KeySource, t.identity = nil, "", nil
+	t.Key, t.KeySource, t.KeyOID, t.identity = nil, "", 0, nil
 	why := ""
 	for _, x := range t.indexes {
 		key, obstacle := t.keyOf(x.attnums)
@@ -206,7 +206,7 @@ func (t *Table) chooseKey() {
 		}
 		if obstacle == "" {
 			if !slices.ContainsFunc(t.Leaves, func(l Table) bool { return l.insertsOnly }) {
-				t.Key, t.KeySource = key, x.source
+				t.Key, t.KeySource, t.KeyOID = key, x.source, x.oid
 			}
 			return
 		}

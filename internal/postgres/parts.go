@@ -25,7 +25,7 @@ const partsSQL = `WITH RECURSIVE walk(root, type, path) AS (
 )
 SELECT w.root, w.path, a.attnum::int, a.atttypid, a.atttypmod, 0::oid, ''
 FROM walk w JOIN pg_catalog.pg_type t ON t.oid = w.type AND t.typtype = 'c'
-JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 -- dropped ones, too: one may have come since
 UNION ALL
 SELECT w.root, w.path, 0, 0, 0, e.oid, e.enumlabel FROM walk w JOIN pg_catalog.pg_enum e ON e.enumtypid = w.type
 ORDER BY 1, 2, 3, 6`

@@ -25,12 +25,17 @@ type Table struct {
 	// without NULLs. A deferrable key is no key. Empty: the table has none.
 	Key       []int
 	KeySource string // "primary key", "index NAME" or ""
+	KeyOID    uint32 // of its constraint, or else of its index; 0 without a key
 
 	Bytes   int64 // of heap and TOAST, as of the last VACUUM or ANALYZE
 	EstRows int64 // likewise; -1 when nothing ever counted them
 
 	// Obstacle says why the table can't be mirrored; empty when it can.
 	Obstacle string
+
+	Attnums int16  // the attnum that was given last, if only to a column that is gone
+	Named   bool   // a publication names it itself, so that it can't be UNLOGGED
+	Moved   uint32 // the transaction that gave its row type, and it, their schema, name or owner last
 
 	// Leaves are the partitions that hold a partitioned table's rows, however deep,
 	// ordered by schema and name; see WithLeaves. Their Key is the positions of the
@@ -69,6 +74,7 @@ type operations struct{ insert, update, delete, truncate bool }
 
 type keyIndex struct {
 	source  string
+	oid     uint32
 	attnums []int16
 }
 
