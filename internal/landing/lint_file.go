@@ -139,17 +139,18 @@ func (l *fileLint) schema() {
 			continue
 		}
 		i := slices.IndexFunc(l.sh.columns, func(c lintedColumn) bool { return c.Name == leaf.Name })
-		switch {
-		case i < 0 && !first && leaf.Required:
-			l.report(SchemaNotNullAdded, l.name, "%q", leaf.Name)
-		case i >= 0 && l.sh.columns[i].notNull != leaf.Required:
-			l.report(SchemaNullChanged, l.name, "%q was otherwise in %s", leaf.Name, l.sh.columns[i].from)
-		case i >= 0 && l.sh.columns[i].Type != leaf.Type:
-			l.report(SchemaTypeChanged, l.name, "%q is %s, and was %s in %s", leaf.Name, leaf.Type, l.sh.columns[i].Type, l.sh.columns[i].from)
-		}
 		if i < 0 {
+			if !first && leaf.Required {
+				l.report(SchemaNotNullAdded, l.name, "%q", leaf.Name)
+			}
 			l.sh.columns = append(l.sh.columns, lintedColumn{Field: leaf.Field, notNull: leaf.Required, from: base})
 			continue
+		}
+		if l.sh.columns[i].Type != leaf.Type {
+			l.report(SchemaTypeChanged, l.name, "%q is %s, and was %s in %s", leaf.Name, leaf.Type, l.sh.columns[i].Type, l.sh.columns[i].from)
+		}
+		if l.sh.columns[i].notNull != leaf.Required {
+			l.report(SchemaNullChanged, l.name, "%q was otherwise in %s", leaf.Name, l.sh.columns[i].from)
 		}
 		for _, file := range l.sh.columns[i].without { // it wasn't dropped for good, then
 			l.report(SchemaColumnLeftOut, file, "%q, which %s and %s have", leaf.Name, l.sh.columns[i].from, base)
