@@ -167,8 +167,9 @@ func (l *linter) twice(dirs []string) {
 // tableLint is the look at one table.
 type tableLint struct {
 	*linter
-	dir  string
-	meta lintedMetadata
+	dir     string
+	meta    lintedMetadata
+	toldKey bool // that keyColumns are missing
 }
 
 func (l *linter) table(ctx context.Context, dir string) error {

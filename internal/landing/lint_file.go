@@ -20,7 +20,6 @@ import (
 type lintedShape struct {
 	columns []lintedColumn
 	marked  string // the first file with markers
-	keyless bool   // it was reported that keyColumns are missing
 }
 
 type lintedColumn struct {
@@ -253,9 +252,8 @@ func (l *fileLint) markerValues(col *batch.Column) {
 	if inserts > 0 {
 		l.report(MarkerInsert, l.name, "%d rows", inserts)
 	}
-	if changes > 0 && len(l.meta.keys) == 0 && !l.meta.unreadable && !l.sh.keyless {
-		l.sh.keyless = true
-		l.report(KeyColumnsMissing, l.name, "%d rows are updates, deletes or upserts", changes)
+	if changes > 0 {
+		l.keyless(l.name, "%d rows are updates, deletes or upserts", changes)
 	}
 }
 

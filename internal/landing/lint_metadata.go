@@ -145,6 +145,18 @@ func (m *metadataLint) keyColumns() {
 	if len(keys) > maxKeyColumns {
 		m.report(KeyColumnsTooMany, m.name, "%d columns", len(keys))
 	}
+	if m.meta.upserts {
+		m.keyless(m.name, "isUpsertDefaultRowMarker makes every row without a marker an upsert")
+	}
+}
+
+// keyless reports the first thing in a table that needs the keyColumns it hasn't.
+func (t *tableLint) keyless(name, format string, args ...any) {
+	if len(t.meta.keys) > 0 || t.meta.unreadable || t.toldKey {
+		return
+	}
+	t.toldKey = true
+	t.report(KeyColumnsMissing, name, format, args...)
 }
 
 var delimitedTypes = []string{"Double", "Single", "Int16", "Int32", "Int64", "DateTime", "IDate", "ITime", "String", "Boolean", "ByteArray"}
@@ -263,6 +275,7 @@ func (m *metadataLint) marker(at int, columns []delimitedColumn) {
 	if at != len(columns)-1 {
 		m.report(MarkerNotLast, m.name, "it is column %d of %d in SchemaDefinition", at+1, len(columns))
 	}
+	m.keyless(m.name, "SchemaDefinition has %s", parquet.MarkerColumn)
 	if t := columns[at].DataType; t != "Int32" {
 		m.report(MarkerTypeWrong, m.name, "it is %s in SchemaDefinition", t)
 	}

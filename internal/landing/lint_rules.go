@@ -88,7 +88,7 @@ var rules = []Rule{
 	{DelimitedTextInvalid, Fault, "_metadata.json describes delimited text in a way that Fabric doesn't read.", "See what the detail names: FileFormat DelimitedText needs FileExtension, a header row, one of the documented separators, quotes and types, an encoding that is known, and a SchemaDefinition that names every column, also those of the key."},
 	{KeyColumnsInvalid, Fault, "keyColumns of _metadata.json has an empty or repeated name.", "List every key column once."},
 	{KeyColumnsTooMany, Warning, "keyColumns has more columns than Fabric handles well.", "Use at most 4 key columns."},
-	{KeyColumnsMissing, Fault, "Files update or delete rows, but _metadata.json names no keyColumns.", "Add keyColumns; they can be added at any time, but never changed."},
+	{KeyColumnsMissing, Fault, "Rows are updated, upserted or deleted, or _metadata.json says that they will be, but it names no keyColumns.", "Add keyColumns; they can be added at any time, but never changed."},
 	{KeyColumnAbsent, Fault, "A file lacks a key column.", "Every file has all key columns; names are compared with their case. Publish the table anew: key columns can't change."},
 	{KeyColumnNull, Fault, "A key column holds NULL.", "Choose key columns that are never NULL, and publish the table anew."},
 
