@@ -208,9 +208,9 @@ func (l *linter) table(ctx context.Context, dir string) error {
 	return nil
 }
 
-// numbers are the file numbers in the folders to which Fabric moves files.
-func (t *tableLint) numbers(ctx context.Context, dir string) (numbers map[int64]bool, known bool, err error) {
-	numbers = map[int64]bool{}
+// processed lists the folders to which Fabric moves files; known tells whether
+// there are any.
+func (t *tableLint) processed(ctx context.Context, dir string) (files []store.Info, known bool, err error) {
 	for _, d := range []string{ProcessedDir, ReadyToDeleteDir} {
 		_, err := t.s.Stat(ctx, path.Join(dir, d))
 		if errors.Is(err, store.ErrNotExist) {
@@ -224,13 +224,19 @@ func (t *tableLint) numbers(ctx context.Context, dir string) (numbers map[int64]
 		if err != nil {
 			return nil, false, err
 		}
-		for _, i := range list {
-			if n, ok := t.number(path.Base(i.Name)); ok {
-				numbers[n] = true
-			}
+		files = append(files, list...)
+	}
+	return files, known, nil
+}
+
+func (t *tableLint) numbers(files []store.Info) map[int64]bool {
+	numbers := map[int64]bool{}
+	for _, i := range files {
+		if n, ok := t.number(path.Base(i.Name)); ok {
+			numbers[n] = true
 		}
 	}
-	return numbers, known, nil
+	return numbers
 }
 
 // sequence looks at the files of one folder, which are one chain of numbers. It
@@ -238,7 +244,7 @@ func (t *tableLint) numbers(ctx context.Context, dir string) (numbers map[int64]
 func (t *tableLint) sequence(ctx context.Context, dir string) (some bool, err error) {
 	// Files move away meanwhile: what was moved before the listing and is in it
 	// was used twice; what is neither in it nor moved after it is missing.
-	before, known, err := t.numbers(ctx, dir)
+	before, known, err := t.processed(ctx, dir)
 	if err != nil {
 		return false, err
 	}
@@ -246,7 +252,7 @@ func (t *tableLint) sequence(ctx context.Context, dir string) (some bool, err er
 	if err != nil {
 		return false, err
 	}
-	after, _, err := t.numbers(ctx, dir)
+	after, _, err := t.processed(ctx, dir)
 	if err != nil {
 		return false, err
 	}
@@ -257,17 +263,15 @@ func (t *tableLint) sequence(ctx context.Context, dir string) (some bool, err er
 		}
 	}
 	if t.meta.sequential() {
-		t.chain(files, before, after, known)
+		t.chain(files, t.numbers(before), t.numbers(after), known)
 	} else { // the order in which Fabric reads them
 		slices.SortStableFunc(files, func(a, b store.Info) int { return a.Modified.Compare(b.Modified) })
 		t.ties(files)
 	}
+	t.count(files, before, after)
 	var sh lintedShape
 	rows, read := t.linted.Rows, t.linted.Files
 	for _, i := range files {
-		if t.now.Sub(i.Modified) < day {
-			t.today += i.Size
-		}
 		if err := t.file(ctx, i, &sh); err != nil {
 			return false, fmt.Errorf("%s: %w", path.Base(i.Name), err)
 		}
@@ -276,6 +280,18 @@ func (t *tableLint) sequence(ctx context.Context, dir string) (some bool, err er
 		t.report(FilesSmall, dir, "%d files hold %d rows", read, rows)
 	}
 	return known || len(files) > 0, nil
+}
+
+// count adds up what was published within a day. A file that moves away between
+// two listings is in both.
+func (t *tableLint) count(lists ...[]store.Info) {
+	seen := map[string]bool{}
+	for _, i := range slices.Concat(lists...) {
+		if name := path.Base(i.Name); !i.Dir && !seen[name] && t.now.Sub(i.Modified) < day {
+			seen[name] = true
+			t.today += i.Size
+		}
+	}
 }
 
 // smallRows are so few that a file is hardly worth its trouble.
@@ -322,15 +338,21 @@ func (t *tableLint) number(name string) (int64, bool) {
 	return FileNumber(digits + ".parquet")
 }
 
-// chain looks at the numbers of files, which are in order.
+// chain looks at the numbers of files, which are in order, and goes on from what
+// was processed. Fabric reads in that order: a number below was used again, unless
+// the file was only then being moved.
 func (t *tableLint) chain(files []store.Info, before, after map[int64]bool, known bool) {
-	last := int64(0)
+	highest := int64(0)
+	for n := range before {
+		highest = max(highest, n)
+	}
+	last := highest
 	for k, i := range files {
 		n, _ := t.number(path.Base(i.Name))
-		if before[n] {
-			t.report(FileNumberReused, i.Name, "")
-		}
-		if k == 0 {
+		switch {
+		case before[n] || n < highest && !after[n]:
+			t.report(FileNumberReused, i.Name, "number %d was processed", highest)
+		case k == 0 && highest == 0:
 			if n > 1 && !known {
 				t.report(FileFirstMissing, i.Name, "the first number is %d", n)
 			}
@@ -343,7 +365,7 @@ func (t *tableLint) chain(files []store.Info, before, after map[int64]bool, know
 				break
 			}
 		}
-		last = n
+		last = max(last, n)
 	}
 }
 

@@ -96,7 +96,7 @@ var rules = []Rule{
 	{FileNameInvalid, Fault, "A data file's name is not a number of 20 digits, so it is never read.", "Rename it to the next free number, as 00000000000000000001.parquet."},
 	{FileGap, Fault, "A number is missing: no file after it is ever read.", "Publish a file of the missing number; one without rows will do if nothing was lost."},
 	{FileFirstMissing, Warning, "The numbers don't begin with 1, and nothing shows that files before were processed.", "If this table is new, publish the missing files; else all is well."},
-	{FileNumberReused, Fault, "A number that was processed was used again: Fabric doesn't read it a second time.", "Publish the content under the next free number."},
+	{FileNumberReused, Fault, "A number that was processed, or one below it, was used again: Fabric doesn't read it.", "Publish the content under the next free number."},
 	{FileEmpty, Fault, "A file has no bytes: the table fails and stays so.", "Delete it, upload the content under a name with an underscore, and rename that."},
 	{FileTorn, Fault, "A file is not a whole, sound Parquet file.", "Delete it, upload it whole under a name with an underscore, and rename that to the same number."},
 	{FileTooLarge, Warning, "A file of changes has so many rows that Fabric's lag grows steeply.", "Keep files of changes below 900,000 rows."},
