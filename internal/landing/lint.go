@@ -31,7 +31,8 @@ type Linted struct {
 // Lint looks at a landing zone of any publisher, changes nothing, and calls
 // found for what it finds, table by table. It blocks while it reads every data
 // file that Fabric has not moved away, one in memory at a time. A file that goes
-// away meanwhile was processed, and is no finding. A folder in no schema's folder is
+// away meanwhile was processed, and a folder that does was dropped: neither is a
+// finding. A folder in no schema's folder is
 // of defaultSchema. The error is that it could not look.
 func Lint(ctx context.Context, s store.Store, defaultSchema string, found func(Finding)) (Linted, error) {
 	l := newLinter(s, defaultSchema, found)
@@ -99,7 +100,11 @@ func (l *linter) partnerEvents(ctx context.Context, root []store.Info) error {
 		return nil
 	}
 	body, _, err := l.s.Read(ctx, PartnerEventsFile, 0, -1)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrNotExist): // it went away meanwhile
+		l.report(PartnerEventsMissing, PartnerEventsFile, "")
+		return nil
+	case err != nil:
 		return fmt.Errorf("read %s: %w", PartnerEventsFile, err)
 	}
 	var p struct {
@@ -198,6 +203,16 @@ func (l *linter) table(ctx context.Context, dir string) error {
 			return err
 		}
 		any = any || some
+	}
+	if !any || t.meta.absent {
+		_, err := l.s.Stat(ctx, dir)
+		switch {
+		case errors.Is(err, store.ErrNotExist): // the table was dropped meanwhile
+			l.linted.Tables--
+			return nil
+		case err != nil:
+			return err
+		}
 	}
 	switch {
 	case !any:

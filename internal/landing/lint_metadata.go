@@ -56,7 +56,11 @@ func (t *tableLint) metadata(ctx context.Context, list []store.Info) error {
 		return nil
 	}
 	body, _, err := t.s.Read(ctx, name, 0, -1)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrNotExist): // it went away meanwhile, perhaps with its folder
+		t.meta.absent = true
+		return nil
+	case err != nil:
 		return fmt.Errorf("read %s: %w", MetadataFile, err)
 	}
 	t.readMetadata(name, body)

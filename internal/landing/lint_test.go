@@ -425,6 +425,53 @@ func TestLintMeetsProcessing(t *testing.T) {
 	}
 }
 
+// dropping is a zone in which a table is dropped just before a call on one of its
+// files or folders.
+type dropping struct {
+	store.Store
+	call string // Read or List
+	name string
+}
+
+func (d dropping) drop(ctx context.Context, call, name string) error {
+	if call != d.call || name != d.name {
+		return nil
+	}
+	return d.Remove(ctx, strings.TrimSuffix(table, "/"))
+}
+
+func (d dropping) Read(ctx context.Context, name string, off, n int64) ([]byte, store.Info, error) {
+	if err := d.drop(ctx, "Read", name); err != nil {
+		return nil, store.Info{}, err
+	}
+	return d.Store.Read(ctx, name, off, n)
+}
+
+func (d dropping) List(ctx context.Context, dir string) ([]store.Info, error) {
+	if err := d.drop(ctx, "List", dir); err != nil {
+		return nil, err
+	}
+	return d.Store.List(ctx, dir)
+}
+
+func TestLintMeetsDropping(t *testing.T) {
+	for _, c := range []struct {
+		call, name string
+		tables     int
+	}{
+		{"List", "public.schema", 5},
+		{"List", strings.TrimSuffix(table, "/"), 5},
+		{"Read", table + "_metadata.json", 5},
+		{"Read", table + first, 6},
+	} {
+		var found []Finding
+		looked, err := Lint(t.Context(), dropping{zoneOf(t, soundZone(t)), c.call, c.name}, "dbo", func(f Finding) { found = append(found, f) })
+		if err != nil || len(found) > 0 || looked.Tables != c.tables {
+			t.Errorf("dropped before %s of %s: got %v, %v, %d tables, want no finding and %d", c.call, c.name, err, found, looked.Tables, c.tables)
+		}
+	}
+}
+
 // What this package writes passes its own rules.
 func TestLintOurOwn(t *testing.T) {
 	s := dir(t)
