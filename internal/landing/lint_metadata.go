@@ -97,7 +97,8 @@ var metadataNames = []string{"keyColumns", "fileDetectionStrategy", "isUpsertDef
 	"FileFormat", "FileExtension", "SchemaDefinition", "FileFormatTypeProperties", "ConditionalUpdateColumn"}
 
 func (m *metadataLint) known() {
-	for k := range m.raw {
+	m.twice(m.raw)
+	for _, k := range slices.Sorted(maps.Keys(m.raw)) {
 		switch {
 		case strings.EqualFold(k, "isUpsertDefaultMode"):
 			m.report(UpsertNameWrong, m.name, "")
@@ -107,10 +108,22 @@ func (m *metadataLint) known() {
 	}
 }
 
-// get finds a value by its name, in any case.
+// twice reports names that differ only in case.
+func (m *metadataLint) twice(object map[string]json.RawMessage) {
+	seen := map[string]string{}
+	for _, k := range slices.Sorted(maps.Keys(object)) {
+		lower := strings.ToLower(k)
+		if before, ok := seen[lower]; ok {
+			m.report(MetadataKeyTwice, m.name, "%q and %q", before, k)
+		}
+		seen[lower] = k
+	}
+}
+
+// get finds a value by its name, in any case; of two spellings always the same.
 func (m *metadataLint) get(name string) (json.RawMessage, bool) {
-	for k, v := range m.raw {
-		if strings.EqualFold(k, name) && !bytes.Equal(v, []byte("null")) {
+	for _, k := range slices.Sorted(maps.Keys(m.raw)) {
+		if v := m.raw[k]; strings.EqualFold(k, name) && !bytes.Equal(v, []byte("null")) {
 			return v, true
 		}
 	}
@@ -203,8 +216,8 @@ func (m *metadataLint) delimited() {
 	var props map[string]any
 	m.take("FileFormatTypeProperties", &props)
 	m.inside("FileFormatTypeProperties", slices.Collect(maps.Keys(delimitedOptions))...)
-	for name, v := range props {
-		m.option(name, v)
+	for _, name := range slices.Sorted(maps.Keys(props)) {
+		m.option(name, props[name])
 	}
 }
 
@@ -219,7 +232,8 @@ func (m *metadataLint) inside(object string, names ...string) {
 	if json.Unmarshal(v, &have) != nil {
 		return // it is absent, or was reported
 	}
-	for k := range have {
+	m.twice(have)
+	for _, k := range slices.Sorted(maps.Keys(have)) {
 		if !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, k) }) {
 			m.report(MetadataKeyUnknown, m.name, "%q in %s", k, object)
 		}
@@ -240,7 +254,7 @@ func (c *delimitedColumn) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	c.Name, c.DataType = known.Name, known.DataType
-	for k := range have {
+	for _, k := range slices.Sorted(maps.Keys(have)) {
 		if !slices.ContainsFunc([]string{"Name", "DataType", "IsNullable"}, func(n string) bool { return strings.EqualFold(n, k) }) {
 			c.others = append(c.others, k)
 		}

@@ -31,6 +31,7 @@ const (
 	MetadataMissing        = "MetadataMissing"
 	MetadataUnreadable     = "MetadataUnreadable"
 	MetadataKeyUnknown     = "MetadataKeyUnknown"
+	MetadataKeyTwice       = "MetadataKeyTwice"
 	UpsertNameWrong        = "UpsertNameWrong"
 	StrategyUnknown        = "StrategyUnknown"
 	DelimitedTextInvalid   = "DelimitedTextInvalid"
@@ -83,6 +84,7 @@ var rules = []Rule{
 	{MetadataMissing, Fault, "A table's folder has data but no _metadata.json.", "Write _metadata.json into the table's folder after its first file."},
 	{MetadataUnreadable, Fault, "_metadata.json is not valid JSON, or a value in it has the wrong type.", "Write it whole, as one JSON object; upload it under another name and rename it."},
 	{MetadataKeyUnknown, Warning, "_metadata.json has a name that Fabric doesn't know and ignores.", "Correct the name."},
+	{MetadataKeyTwice, Fault, "_metadata.json has a name in two spellings: nothing says which of them Fabric reads.", "Write the name once."},
 	{UpsertNameWrong, Fault, "_metadata.json says isUpsertDefaultMode, which Fabric ignores: rows without marker are inserted.", "The name is isUpsertDefaultRowMarker."},
 	{StrategyUnknown, Fault, "_metadata.json names a fileDetectionStrategy that doesn't exist.", "Use SequentialFileName (the default) or LastUpdateTimeFileDetection."},
 	{DelimitedTextInvalid, Fault, "_metadata.json describes delimited text in a way that Fabric doesn't read.", "See what the detail names: FileFormat DelimitedText needs FileExtension, a header row, one of the documented separators, quotes and types, an encoding that is known, and a SchemaDefinition that names every column, also those of the key."},
