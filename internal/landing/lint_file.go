@@ -6,6 +6,7 @@ import (
 	"errors"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/parquet/compress"
@@ -20,6 +21,9 @@ import (
 type lintedShape struct {
 	columns []lintedColumn
 	marked  string // the first file with markers
+
+	header   []string // of the first file of delimited text
+	headerOf string
 }
 
 type lintedColumn struct {
@@ -35,7 +39,10 @@ func (t *tableLint) file(ctx context.Context, i store.Info, sh *lintedShape) err
 		t.report(FileEmpty, i.Name, "")
 		return nil
 	}
-	if !t.meta.parquet() { // what is in delimited text isn't looked at
+	if !t.meta.parquet() {
+		if t.meta.text.readable() {
+			return t.text(ctx, i, sh)
+		}
 		return nil
 	}
 	body, _, err := t.s.Read(ctx, i.Name, 0, -1)
@@ -60,7 +67,7 @@ func (t *tableLint) file(ctx context.Context, i store.Info, sh *lintedShape) err
 	if !l.compression(body) {
 		return nil // it can't be read on
 	}
-	l.names()
+	l.columnNames(i.Name, l.columns())
 	l.schema()
 	l.types()
 	l.markers()
@@ -112,19 +119,27 @@ func (l *fileLint) tear(err error) {
 // name (without column mapping, which Fabric's mirror doesn't use).
 const forbiddenInName = " ,;{}()\n\t="
 
-func (l *fileLint) names() {
-	seen := map[string]string{}
+// columns are the names in the file's order.
+func (l *fileLint) columns() (names []string) {
 	for _, leaf := range l.f.Leaves {
-		lower := strings.ToLower(leaf.Name)
+		names = append(names, leaf.Name)
+	}
+	return names
+}
+
+func (t *tableLint) columnNames(file string, names []string) {
+	seen := map[string]string{}
+	for _, name := range names {
+		lower := strings.ToLower(name)
 		if before, ok := seen[lower]; ok {
-			l.report(ColumnNameTwice, l.name, "%q and %q", before, leaf.Name)
+			t.report(ColumnNameTwice, file, "%q and %q", before, name)
 		}
-		seen[lower] = leaf.Name
+		seen[lower] = name
 		switch {
-		case leaf.Name == "" || strings.ContainsAny(leaf.Name, forbiddenInName):
-			l.report(ColumnNameForbidden, l.name, "%q", leaf.Name)
-		case leaf.Name != parquet.MarkerColumn && strings.Trim(lower, "_") == "rowmarker":
-			l.report(MarkerMisspelt, l.name, "%q", leaf.Name)
+		case name == "" || strings.ContainsAny(name, forbiddenInName):
+			t.report(ColumnNameForbidden, file, "%q", name)
+		case name != parquet.MarkerColumn && strings.Trim(lower, "_") == "rowmarker":
+			t.report(MarkerMisspelt, file, "%q", name)
 		}
 	}
 }
@@ -203,57 +218,99 @@ func (l *fileLint) column(name string) *batch.Column {
 	return &b.Cols[0]
 }
 
-func (l *fileLint) markers() {
-	at := slices.IndexFunc(l.f.Leaves, func(leaf parquet.Leaf) bool { return leaf.Name == parquet.MarkerColumn })
+// marker reports whether a file has the marker column, and where it is amiss.
+func (t *tableLint) marker(file string, names []string, sh *lintedShape) bool {
+	at := slices.Index(names, parquet.MarkerColumn)
 	if at < 0 {
-		if l.sh.marked != "" && !l.meta.upserts {
-			l.report(MarkerLeftOut, l.name, "%s has markers", l.sh.marked)
+		if sh.marked != "" && !t.meta.upserts {
+			t.report(MarkerLeftOut, file, "%s has markers", sh.marked)
 		}
+		return false
+	}
+	if sh.marked == "" {
+		sh.marked = path.Base(file)
+	}
+	if at != len(names)-1 {
+		t.report(MarkerNotLast, file, "it is column %d of %d", at+1, len(names))
+	}
+	return true
+}
+
+func (l *fileLint) markers() {
+	if !l.marker(l.name, l.columns(), l.sh) {
 		return
 	}
-	if l.sh.marked == "" {
-		l.sh.marked = path.Base(l.name)
-	}
-	if at != len(l.f.Leaves)-1 {
-		l.report(MarkerNotLast, l.name, "it is column %d of %d", at+1, len(l.f.Leaves))
-	}
-	if t := l.f.Leaves[at].Type; t.Kind != batch.Int32 {
-		l.report(MarkerTypeWrong, l.name, "it is %s", t)
+	leaf, _ := l.f.Leaf(parquet.MarkerColumn)
+	if leaf.Type.Kind != batch.Int32 {
+		l.report(MarkerTypeWrong, l.name, "it is %s", leaf.Type)
 		return
 	}
 	if l.f.Rows > l.maxRows {
 		l.report(FileTooLarge, l.name, "%d rows", l.f.Rows)
 	}
-	if col := l.column(parquet.MarkerColumn); col != nil {
-		l.markerValues(col)
+	col := l.column(parquet.MarkerColumn)
+	if col == nil {
+		return
+	}
+	m := markerCount{tableLint: l.tableLint, name: l.name}
+	for i, v := range col.I32 {
+		if col.Def[i] != batch.Present {
+			m.unknown("NULL in row %d", i+1)
+			continue
+		}
+		m.add(v, i+1)
+	}
+	if m.deletes < len(col.I32) {
+		l.leavesOut()
+	}
+	m.end()
+}
+
+// markerCount is what the markers of a file say.
+type markerCount struct {
+	*tableLint
+	name                      string
+	marked                    bool // the file has markers
+	inserts, changes, deletes int
+	told                      bool // of the first that is unknown
+}
+
+func (m *markerCount) add(v int32, row int) {
+	switch v {
+	case 0:
+		m.inserts++
+	case batch.Delete:
+		m.changes, m.deletes = m.changes+1, m.deletes+1
+	case 1, batch.Upsert:
+		m.changes++
+	default:
+		m.unknown("%d in row %d", v, row)
 	}
 }
 
-func (l *fileLint) markerValues(col *batch.Column) {
-	inserts, changes, deletes := 0, 0, 0
-	unknown := false
-	for i, v := range col.I32 {
-		switch {
-		case col.Def[i] != batch.Present:
-			l.unknown(&unknown, "NULL in row %d", i+1)
-		case v == 0:
-			inserts++
-		case v == batch.Delete:
-			changes, deletes = changes+1, deletes+1
-		case v == 1 || v == batch.Upsert:
-			changes++
-		default:
-			l.unknown(&unknown, "%d in row %d", v, i+1)
-		}
+// text adds a marker of delimited text.
+func (m *markerCount) text(s string, row int) {
+	v, err := strconv.ParseInt(strings.TrimSpace(s), 10, 32)
+	if err != nil {
+		m.unknown("row %d has no number", row)
+		return
 	}
-	if deletes < len(col.I32) {
-		l.leavesOut()
+	m.add(int32(v), row)
+}
+
+func (m *markerCount) unknown(format string, args ...any) {
+	if !m.told {
+		m.report(MarkerUnknown, m.name, format, args...)
 	}
-	if inserts > 0 {
-		l.report(MarkerInsert, l.name, "%d rows", inserts)
+	m.told = true
+}
+
+func (m *markerCount) end() {
+	if m.inserts > 0 {
+		m.report(MarkerInsert, m.name, "%d rows", m.inserts)
 	}
-	if changes > 0 {
-		l.keyless(l.name, "%d rows are updates, deletes or upserts", changes)
+	if m.changes > 0 {
+		m.keyless(m.name, "%d rows are updates, deletes or upserts", m.changes)
 	}
 }
 
@@ -267,14 +324,6 @@ func (l *fileLint) leavesOut() {
 			}
 		}
 	}
-}
-
-// unknown reports the first of a file.
-func (l *fileLint) unknown(told *bool, format string, args ...any) {
-	if !*told {
-		l.report(MarkerUnknown, l.name, format, args...)
-	}
-	*told = true
 }
 
 func (l *fileLint) keys() {

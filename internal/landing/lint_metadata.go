@@ -27,6 +27,7 @@ type lintedMetadata struct {
 	partitioned bool
 	format      string
 	ending      string
+	text        textFormat
 }
 
 const (
@@ -38,7 +39,7 @@ const (
 func (m *lintedMetadata) sequential() bool { return m.strategy != lastUpdateTime }
 
 func (m *lintedMetadata) parquet() bool {
-	return m.format == "" && m.ending == "" || strings.EqualFold(m.format, "Parquet")
+	return m.format == "" && (m.ending == "" || m.extension() == ".parquet") || strings.EqualFold(m.format, "Parquet")
 }
 
 // extension is what the names of data files end in.
@@ -58,7 +59,7 @@ func (t *tableLint) metadata(ctx context.Context, list []store.Info) error {
 	body, _, err := t.s.Read(ctx, name, 0, -1)
 	switch {
 	case errors.Is(err, store.ErrNotExist): // it went away meanwhile, perhaps with its folder
-		t.meta.absent = true
+		t.meta.absent, t.meta.unreadable = true, true
 		return nil
 	case err != nil:
 		return fmt.Errorf("read %s: %w", MetadataFile, err)
@@ -210,6 +211,7 @@ func (m *metadataLint) delimited() {
 	var schema struct{ Columns []delimitedColumn }
 	m.take("SchemaDefinition", &schema)
 	m.inside("SchemaDefinition", "Columns")
+	m.meta.text = textFormat{row: "\r\n", column: ",", quote: `"`, escape: `\`, columns: schema.Columns, invalid: m.meta.text.invalid}
 	if len(schema.Columns) > 0 {
 		m.columns(schema.Columns)
 	}
@@ -222,6 +224,7 @@ func (m *metadataLint) delimited() {
 }
 
 func (m *metadataLint) bad(format string, args ...any) {
+	m.meta.text.invalid = true
 	m.report(DelimitedTextInvalid, m.name, format, args...)
 }
 
@@ -243,17 +246,21 @@ func (m *metadataLint) inside(object string, names ...string) {
 // delimitedColumn is a column of SchemaDefinition.
 type delimitedColumn struct {
 	Name, DataType string
+	notNull        bool
 	others         []string
 }
 
 // UnmarshalJSON keeps the names that are not known.
 func (c *delimitedColumn) UnmarshalJSON(b []byte) error {
-	var known struct{ Name, DataType string }
+	var known struct {
+		Name, DataType string
+		IsNullable     *bool
+	}
 	var have map[string]json.RawMessage
 	if err := errors.Join(json.Unmarshal(b, &known), json.Unmarshal(b, &have)); err != nil {
 		return err
 	}
-	c.Name, c.DataType = known.Name, known.DataType
+	c.Name, c.DataType, c.notNull = known.Name, known.DataType, known.IsNullable != nil && !*known.IsNullable
 	for _, k := range slices.Sorted(maps.Keys(have)) {
 		if !slices.ContainsFunc([]string{"Name", "DataType", "IsNullable"}, func(n string) bool { return strings.EqualFold(n, k) }) {
 			c.others = append(c.others, k)
@@ -301,11 +308,20 @@ func (m *metadataLint) marker(at int, columns []delimitedColumn) {
 
 // option looks at one of FileFormatTypeProperties.
 func (m *metadataLint) option(name string, v any) {
+	if v == nil {
+		return // as if it were absent
+	}
+	f := &m.meta.text
+	to := map[string]*string{"RowSeparator": &f.row, "ColumnSeparator": &f.column, "QuoteCharacter": &f.quote,
+		"EscapeCharacter": &f.escape, "NullValue": &f.null, "Encoding": &f.encoding}
 	for known, allowed := range delimitedOptions {
 		if !strings.EqualFold(known, name) {
 			continue
 		}
 		text := fmt.Sprint(v)
+		if to[known] != nil {
+			*to[known] = text
+		}
 		switch {
 		case known == "FirstRowAsHeader" && !strings.EqualFold(text, "true"):
 			m.bad("FirstRowAsHeader is %v: it must be true", v)

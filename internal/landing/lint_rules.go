@@ -54,6 +54,8 @@ const (
 	ColumnTypeUnsupported  = "ColumnTypeUnsupported"
 	ColumnNameForbidden    = "ColumnNameForbidden"
 	ColumnNameTwice        = "ColumnNameTwice"
+	HeaderDiffers          = "HeaderDiffers"
+	TextValueInvalid       = "TextValueInvalid"
 	MarkerMisspelt         = "MarkerMisspelt"
 	MarkerNotLast          = "MarkerNotLast"
 	MarkerTypeWrong        = "MarkerTypeWrong"
@@ -100,7 +102,7 @@ var rules = []Rule{
 	{FileFirstMissing, Warning, "The numbers don't begin with 1, and nothing shows that files before were processed.", "If this table is new, publish the missing files; else all is well."},
 	{FileNumberReused, Fault, "A number that was processed, or one below it, was used again: Fabric doesn't read it.", "Publish the content under the next free number."},
 	{FileEmpty, Fault, "A file has no bytes: the table fails and stays so.", "Delete it, upload the content under a name with an underscore, and rename that."},
-	{FileTorn, Fault, "A file is not a whole, sound Parquet file.", "Delete it, upload it whole under a name with an underscore, and rename that to the same number."},
+	{FileTorn, Fault, "A file is not a whole, sound Parquet file, or not text as _metadata.json describes it.", "Delete it, upload it whole under a name with an underscore, and rename that to the same number."},
 	{FileTooLarge, Warning, "A file of changes has so many rows that Fabric's lag grows steeply.", "Keep files of changes below 900,000 rows."},
 	{FilesSmall, Warning, "Very many files wait that hold few rows each: Fabric takes far longer for them than for few large ones.", "Gather more changes for a file, and wait longer between two."},
 	{FileTimeTie, Warning, "Two files were last changed at the same moment: with LastUpdateTimeFileDetection nobody knows which of them is read first.", "Publish one file after the other, or number them (SequentialFileName)."},
@@ -111,6 +113,8 @@ var rules = []Rule{
 	{ColumnTypeUnsupported, Fault, "A column has a type that can't be mirrored.", "Write nested values as JSON text, times and intervals as text, and decimals with at most 38 digits."},
 	{ColumnNameForbidden, Fault, "A column's name has a character that Delta forbids.", "Leave out blanks, tabs, line ends and the characters , ; { } ( ) ="},
 	{ColumnNameTwice, Fault, "Two columns have the same name, or names that differ only in case.", "Rename one of them."},
+	{HeaderDiffers, Fault, "The header of a file of delimited text names other columns than SchemaDefinition, or than the first file: such a schema can't change.", "Write all its columns and no others, or publish the table anew."},
+	{TextValueInvalid, Fault, "A value in delimited text is none of its column's DataType, or is NULL where IsNullable is false.", "Correct the value, or publish the table anew with another SchemaDefinition."},
 	{MarkerMisspelt, Fault, "A column looks like the row marker but is not: it becomes data.", "The name is __rowMarker__, with that case and two underscores on each side."},
 	{MarkerNotLast, Fault, "The column __rowMarker__ is not the last one.", "Write __rowMarker__ as the file's last column."},
 	{MarkerTypeWrong, Fault, "The column __rowMarker__ is not a 32-bit integer.", "Write it as INT32."},

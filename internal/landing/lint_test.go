@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	arrow "github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
@@ -126,6 +128,11 @@ const (
 	third  = "00000000000000000003.parquet"
 	table  = "public.schema/orders/"
 	keyed  = `{"keyColumns":["id"]}`
+
+	firstText  = "00000000000000000001.csv"
+	secondText = "00000000000000000002.csv"
+	textMeta   = `{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[` +
+		`{"Name":"id","DataType":"Int16","IsNullable":false},{"Name":"name","DataType":"String"},{"Name":"n","DataType":"Double"},{"Name":"__rowMarker__","DataType":"Int32"}]}}`
 )
 
 // soundZone is a landing zone without a fault: a snapshot and changes, and a
@@ -148,8 +155,10 @@ func soundZone(t *testing.T) map[string][]byte {
 		"parts/region=south/" + first:          raw(t, ids(1)),
 		"any/_metadata.json":                   []byte(`{"KeyColumns":["id"],"fileDetectionStrategy":"LastUpdateTimeFileDetection"}`),
 		"any/whatever.parquet":                 raw(t, ids(1), markers(1)),
-		"csv/_metadata.json":                   []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32","IsNullable":false}]},"FileFormatTypeProperties":{"FirstRowAsHeader":true,"RowSeparator":"\n","QuoteCharacter":"'","Encoding":"UTF-8"}}`),
-		"csv/00000000000000000001.csv":         []byte("id\n1\n"),
+		"csv/_metadata.json":                   []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32","IsNullable":false}]},"FileFormatTypeProperties":{"FirstRowAsHeader":true,"QuoteCharacter":"'","Encoding":"UTF-8"}}`),
+		"csv/00000000000000000001.csv":         []byte("id\r\n1\r\n"),
+		"text/_metadata.json":                  []byte(textMeta),
+		"text/" + firstText:                    []byte("\ufeffid,name,n,__rowMarker__\r\n1,\"a,\\\"\r\n\",-1.5,4\r\n\"2\",,,2"),
 		"gz.schema/t/_metadata.json":           []byte(`{}`),
 		"gz.schema/t/" + first:                 rawCompressed(t, compress.Codecs.Gzip, ids(1)),
 		"gz.schema/t/" + second:                rawCompressed(t, compress.Codecs.Zstd, ids(1)),
@@ -204,7 +213,7 @@ func TestLintFindsNothing(t *testing.T) {
 	if len(found) > 0 {
 		t.Errorf("got %v, want nothing", found)
 	}
-	if want := (Linted{Tables: 6, Files: 10, Rows: 11}); looked != want {
+	if want := (Linted{Tables: 7, Files: 12, Rows: 14}); looked != want {
 		t.Errorf("looked at %+v, want %+v", looked, want)
 	}
 }
@@ -227,6 +236,12 @@ func provoked(t *testing.T) map[string][]change {
 	}
 	csv := func(s string) change {
 		return put("csv/_metadata.json", []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv",`+s+`}`))
+	}
+	lines := func(rows string, also ...string) change {
+		return change{files: map[string][]byte{"text/" + secondText: []byte("id,name,n,__rowMarker__\r\n" + rows)}, also: also}
+	}
+	headed := func(s string, also ...string) change {
+		return change{files: map[string][]byte{"text/" + secondText: []byte(s)}, also: also}
 	}
 	data := func(cols ...rawColumn) change { return put(table+third, raw(t, cols...)) }
 	named := func(name string) rawColumn { return text(name, "x") }
@@ -271,32 +286,41 @@ func provoked(t *testing.T) map[string][]change {
 		},
 		KeyColumnsInvalid: {meta(`{"keyColumns":["id","id"]}`), meta(`{"keyColumns":["id",""]}`)},
 		KeyColumnsTooMany: {{files: map[string][]byte{"wide/_metadata.json": []byte(wide), "wide/" + first: raw(t, named("a"), named("b"), named("c"), named("d"), named("e"))}, path: "wide/_metadata.json"}},
-		KeyColumnsMissing: {{files: map[string][]byte{"gz.schema/t/00000000000000000004.parquet": raw(t, ids(1), markers(2)), "gz.schema/t/00000000000000000005.parquet": raw(t, ids(1), markers(2))}, path: "gz.schema/t/00000000000000000004.parquet"},
+		KeyColumnsMissing: {{files: map[string][]byte{"csv/_metadata.json": []byte(`{"FileFormat":"CSV"}`), "csv/" + firstText: []byte("id,__rowMarker__\r\n1,2\r\n")}, path: "csv/" + firstText},
+			{files: map[string][]byte{"gz.schema/t/00000000000000000004.parquet": raw(t, ids(1), markers(2)), "gz.schema/t/00000000000000000005.parquet": raw(t, ids(1), markers(2))}, path: "gz.schema/t/00000000000000000004.parquet"},
 			put("gz.schema/t/_metadata.json", []byte(`{"isUpsertDefaultRowMarker":true}`)),
 			put("csv/_metadata.json", []byte(`{"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32"},{"Name":"__rowMarker__","DataType":"Int32"}]}}`))},
 		KeyColumnAbsent: {data(text("name", "x"), markers(4))},
 		KeyColumnNull:   {data(zeroth(schema.NewInt64Node("id", optional, -1)), markers(4))},
 		FileNameInvalid: {put(table+"3.parquet", body), put(table+"00000000000000000000.parquet", body)},
 		FileGap: {{files: map[string][]byte{table + "00000000000000000004.parquet": body}, path: table + third},
-			{files: map[string][]byte{"csv/00000000000000000004.csv": body}, path: "csv/00000000000000000002.csv"},
+			{files: map[string][]byte{"csv/00000000000000000004.csv": []byte("id\r\n")}, path: "csv/00000000000000000002.csv"},
 			{out: []string{"loose/_FilesReadyToDelete/" + second, "loose/" + third}, path: "loose/" + second}},
 		FileFirstMissing: {{files: map[string][]byte{"late/_metadata.json": []byte(keyed), "late/" + second: raw(t, ids(1))}, path: "late/" + second}},
 		FileNumberReused: {{files: map[string][]byte{table + "_ProcessedFiles/" + first: body}, path: table + first},
 			{files: map[string][]byte{"again/_metadata.json": []byte(keyed), "again/_ProcessedFiles/00000000000000000050.parquet": body, "again/" + first: body}, path: "again/" + first}},
-		FileEmpty:    {put(table+third, nil)},
-		FileTorn:     {put(table+third, torn[:len(torn)-9]), put(table+third, []byte("not Parquet at all")), put(table+third, damaged(t))},
-		FileTooLarge: {{files: map[string][]byte{table + third: raw(t, ids(1, 2, 3), markers(4, 4, 4))}, limit: func(l *linter) { l.maxRows = 2 }}},
-		FilesSmall:   {{limit: func(l *linter) { l.maxFiles = 2 }, path: "gz.schema/t"}},
+		FileEmpty: {put(table+third, nil)},
+		FileTorn: {put(table+third, torn[:len(torn)-9]), put(table+third, []byte("not Parquet at all")), put(table+third, damaged(t)),
+			lines("1,\"a,1,4\r\n"), lines("1,\"a\"b,1,4"), lines("1,\xff,1,4"), lines("1,2,4\r\n"), lines("1,a,1,4,5\r\n"), lines("1,a,1,4\n2,b,1,4\n"), headed("id,name,\"n")},
+		HeaderDiffers: {headed("id,name,__rowMarker__\r\n"), headed("id,name,n,m,__rowMarker__\r\n"),
+			{files: map[string][]byte{"plain/_metadata.json": []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","FileFormatTypeProperties":{"RowSeparator":"\n","ColumnSeparator":"|","QuoteCharacter":""}}`),
+				"plain/" + firstText: []byte("id|\"x\n1|\"\n"), "plain/" + secondText: []byte("id|y\n")}, path: "plain/" + secondText}},
+		TextValueInvalid: {lines("32768,a,1,4"), lines("1,a,x,4"),
+			{files: map[string][]byte{"strict/_metadata.json": []byte(`{"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"a","DataType":"String","IsNullable":false}]},"FileFormatTypeProperties":{"NullValue":"-"}}`),
+				"strict/" + firstText: []byte("a\r\n\"-\"\r\n\r\n"), "strict/" + secondText: []byte("a\r\n-")}, path: "strict/" + secondText}},
+		FileTooLarge: {{files: map[string][]byte{"text/" + secondText: []byte("id,name,n,__rowMarker__\r\n1,,,4\r\n2,,,4\r\n3,,,4")}, limit: func(l *linter) { l.maxRows = 2 }},
+			{files: map[string][]byte{table + third: raw(t, ids(1, 2, 3), markers(4, 4, 4))}, limit: func(l *linter) { l.maxRows = 2 }}},
+		FilesSmall: {{limit: func(l *linter) { l.maxFiles = 2 }, path: "gz.schema/t"}},
 		FileTimeTie: {{files: map[string][]byte{"any/another.parquet": raw(t, ids(1), markers(1))}, path: "any/whatever.parquet", limit: func(l *linter) {
 			l.s = together{l.s, l.now}
 		}}},
 		UploadLeft:             {{limit: func(l *linter) { l.now = l.now.Add(25 * time.Hour) }, path: table + "_upload.parquet"}},
 		CompressionUnsupported: {put(table+third, rawCompressed(t, compress.Codecs.Brotli, ids(1), markers(4)))},
 		ColumnTypeUnsupported:  {data(ids(), nested(), markers())},
-		ColumnNameForbidden:    {data(ids(1), named("unit price"), markers(4)), data(ids(1), named("a;b"), markers(4))},
-		ColumnNameTwice:        {data(ids(1), named("Name"), text("name", "x"), markers(4))},
-		MarkerMisspelt:         {{files: map[string][]byte{table + third: raw(t, ids(1), text("_RowMarker_", "4"))}, also: []string{MarkerLeftOut}}},
-		MarkerNotLast: {data(markers(4), ids(1)),
+		ColumnNameForbidden:    {data(ids(1), named("unit price"), markers(4)), data(ids(1), named("a;b"), markers(4)), headed("id,name,n,a b,__rowMarker__", HeaderDiffers)},
+		ColumnNameTwice:        {data(ids(1), named("Name"), text("name", "x"), markers(4)), headed("id,name,n,Name,__rowMarker__", HeaderDiffers)},
+		MarkerMisspelt:         {headed("id,name,n,rowMarker", MarkerLeftOut, HeaderDiffers), {files: map[string][]byte{table + third: raw(t, ids(1), text("_RowMarker_", "4"))}, also: []string{MarkerLeftOut}}},
+		MarkerNotLast: {data(markers(4), ids(1)), headed("id,name,__rowMarker__,n\r\n1,a,4,1"),
 			csv(`"SchemaDefinition":{"Columns":[{"Name":"__rowMarker__","DataType":"Int32"},{"Name":"id","DataType":"Int32"}]}`)},
 		MarkerTypeWrong: {data(ids(1), text(parquet.MarkerColumn, "4")),
 			csv(`"SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32"},{"Name":"__rowMarker__","DataType":"Int16"}]}`)},
@@ -315,7 +339,7 @@ func provoked(t *testing.T) map[string][]change {
 			data(ids(1), timestamps(schema.NewTimestampLogicalType(true, schema.TimeUnitNanos)), markers(4)),
 		},
 		TimestampNoZone: {{files: map[string][]byte{"local/_metadata.json": []byte(keyed), "local/" + first: raw(t, ids(1), timestamps(schema.NewTimestampLogicalTypeForce(false, schema.TimeUnitMicros)))}, path: "local/" + first}},
-		StringTooLong:   {{files: map[string][]byte{table + third: raw(t, ids(1), text("name", "abcdef"), markers(4))}, limit: func(l *linter) { l.maxString = 5 }}},
+		StringTooLong:   {{files: map[string][]byte{"text/" + secondText: []byte("id,name,n,__rowMarker__\r\n1,abcdef,,4")}, limit: func(l *linter) { l.maxString = 5 }}, {files: map[string][]byte{table + third: raw(t, ids(1), text("name", "abcdef"), markers(4))}, limit: func(l *linter) { l.maxString = 5 }}},
 	}
 }
 
@@ -378,6 +402,42 @@ func provoke(t *testing.T, i int, r Rule, c change) {
 	}
 }
 
+// FuzzText writes fields as each format has them and reads them back, and reads
+// any text to its end.
+func FuzzText(f *testing.F) {
+	f.Add("a", "b,c", `"d\\`+"\r\n")
+	f.Add("", "\x00", "\xff")
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		for _, x := range []textFormat{{row: "\r\n", column: ",", quote: `"`, escape: `\`}, {row: "\n", column: "\t", quote: "'", escape: `"`}, {row: "\r", column: ";", quote: `"`, escape: `"`}} {
+			want := []string{a, b, c}
+			var out strings.Builder
+			for i, s := range want {
+				s = strings.ReplaceAll(s, x.escape, x.escape+x.escape)
+				if x.escape != x.quote {
+					s = strings.ReplaceAll(s, x.quote, x.escape+x.quote)
+				}
+				out.WriteString(x.quote + s + x.quote + map[bool]string{true: x.row, false: x.column}[i == len(want)-1])
+			}
+			r := newTextReader(strings.NewReader(out.String()), 16, x)
+			for i, s := range want {
+				got, last, err := r.field()
+				if err != nil || last != (i == len(want)-1) || len(s) < 4096 && utf8.ValidString(s) && string(got.text) != s {
+					t.Fatalf("field %d of %q: got %q, %v, %v", i, out.String(), got.text, last, err)
+				}
+			}
+			if _, err := r.Peek(1); err != io.EOF || r.invalid == utf8.ValidString(out.String()) {
+				t.Errorf("at the end of %q: %v, invalid %v", out.String(), err, r.invalid)
+			}
+			r = newTextReader(strings.NewReader(a+b+c), 16, x)
+			for _, err := r.Peek(1); err == nil; _, err = r.Peek(1) {
+				if _, _, bad := r.field(); bad != nil {
+					break
+				}
+			}
+		}
+	})
+}
+
 func TestLintRulesAreApart(t *testing.T) {
 	seen := map[string]bool{}
 	for _, r := range Rules() {
@@ -421,8 +481,8 @@ func TestLintMeetsProcessing(t *testing.T) {
 	s := zoneOf(t, soundZone(t))
 	var found []Finding
 	looked, err := Lint(t.Context(), vanishing{s, table + first}, "dbo", func(f Finding) { found = append(found, f) })
-	if err != nil || len(found) > 0 || looked.Files != 9 {
-		t.Errorf("got %v, %v, %d files, want no finding and 9 files", err, found, looked.Files)
+	if err != nil || len(found) > 0 || looked.Files != 11 {
+		t.Errorf("got %v, %v, %d files, want no finding and 11 files", err, found, looked.Files)
 	}
 }
 
@@ -460,10 +520,10 @@ func TestLintMeetsDropping(t *testing.T) {
 		call, name string
 		tables     int
 	}{
-		{"List", "public.schema", 5},
-		{"List", strings.TrimSuffix(table, "/"), 5},
-		{"Read", table + "_metadata.json", 5},
-		{"Read", table + first, 6},
+		{"List", "public.schema", 6},
+		{"List", strings.TrimSuffix(table, "/"), 6},
+		{"Read", table + "_metadata.json", 6},
+		{"Read", table + first, 7},
 	} {
 		var found []Finding
 		looked, err := Lint(t.Context(), dropping{zoneOf(t, soundZone(t)), c.call, c.name}, "dbo", func(f Finding) { found = append(found, f) })
