@@ -30,10 +30,10 @@ type Linted struct {
 
 // Lint looks at a landing zone of any publisher, changes nothing, and calls
 // found for what it finds, table by table. It blocks while it reads every data
-// file that Fabric has not moved away, one in memory at a time. A file that goes
-// away meanwhile was processed, and a folder that does was dropped: neither is a
-// finding. A folder in no schema's folder is
-// of defaultSchema. The error is that it could not look.
+// file that Fabric has not moved away, one in memory at a time and that decoded in
+// small pieces. A file that goes away meanwhile was processed, and a folder that
+// does was dropped: neither is a finding. A folder in no schema's folder is of
+// defaultSchema. The error is that it could not look.
 func Lint(ctx context.Context, s store.Store, defaultSchema string, found func(Finding)) (Linted, error) {
 	l := newLinter(s, defaultSchema, found)
 	err := l.zone(ctx)

@@ -190,32 +190,35 @@ func (l *fileLint) types() {
 		if leaf.Type.Kind == batch.String {
 			l.strings(leaf)
 		} else {
-			l.column(leaf.Name) // a page that can't be decoded is seen nowhere else
+			l.scan(leaf.Name, func(*batch.Column, int) {}) // a page that can't be decoded is seen nowhere else
 		}
 	}
 }
 
 func (l *fileLint) strings(leaf parquet.Leaf) {
-	col := l.column(leaf.Name)
-	if col == nil {
-		return
-	}
-	for i := range col.Rows() {
-		if n := len(col.Value(i)); n > l.maxString {
-			l.report(StringTooLong, l.name, "%q has %d bytes in row %d", leaf.Name, n, i+1)
-			return
+	told := false
+	l.scan(leaf.Name, func(c *batch.Column, before int) {
+		for i := range c.Rows() {
+			if n := len(c.Value(i)); n > l.maxString && !told {
+				told = true
+				l.report(StringTooLong, l.name, "%q has %d bytes in row %d", leaf.Name, n, before+i+1)
+			}
 		}
-	}
+	})
 }
 
-// column reads one column, or reports that the file is torn and returns nil.
-func (l *fileLint) column(name string) *batch.Column {
-	b, err := l.f.Read([]string{name}, false)
+// scan reads one column in pieces, each with the number of rows before it, or
+// reports that the file is torn.
+func (l *fileLint) scan(name string, each func(c *batch.Column, before int)) (whole bool) {
+	before := 0
+	err := l.f.Scan(name, func(c *batch.Column) {
+		each(c, before)
+		before += c.Rows()
+	})
 	if err != nil {
 		l.tear(err)
-		return nil
 	}
-	return &b.Cols[0]
+	return err == nil
 }
 
 // marker reports whether a file has the marker column, and where it is amiss.
@@ -248,19 +251,20 @@ func (l *fileLint) markers() {
 	if l.f.Rows > l.maxRows {
 		l.report(FileTooLarge, l.name, "%d rows", l.f.Rows)
 	}
-	col := l.column(parquet.MarkerColumn)
-	if col == nil {
+	m := markerCount{tableLint: l.tableLint, name: l.name}
+	whole := l.scan(parquet.MarkerColumn, func(c *batch.Column, before int) {
+		for i, v := range c.I32 {
+			if c.Def[i] != batch.Present {
+				m.unknown("NULL in row %d", before+i+1)
+				continue
+			}
+			m.add(v, before+i+1)
+		}
+	})
+	if !whole {
 		return
 	}
-	m := markerCount{tableLint: l.tableLint, name: l.name}
-	for i, v := range col.I32 {
-		if col.Def[i] != batch.Present {
-			m.unknown("NULL in row %d", i+1)
-			continue
-		}
-		m.add(v, i+1)
-	}
-	if m.deletes < len(col.I32) {
+	if m.deletes < l.f.Rows {
 		l.leavesOut()
 	}
 	m.end()
@@ -335,10 +339,12 @@ func (l *fileLint) keys() {
 			l.report(KeyColumnAbsent, l.name, "%q", k)
 			continue
 		}
-		if col := l.column(k); col != nil {
-			if i := slices.Index(col.Def, batch.Null); i >= 0 {
-				l.report(KeyColumnNull, l.name, "%q in row %d", k, i+1)
+		told := false
+		l.scan(k, func(c *batch.Column, before int) {
+			if i := slices.Index(c.Def, batch.Null); i >= 0 && !told {
+				told = true
+				l.report(KeyColumnNull, l.name, "%q in row %d", k, before+i+1)
 			}
-		}
+		})
 	}
 }

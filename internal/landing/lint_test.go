@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -529,6 +530,44 @@ func TestLintMeetsDropping(t *testing.T) {
 		looked, err := Lint(t.Context(), dropping{zoneOf(t, soundZone(t)), c.call, c.name}, "dbo", func(f Finding) { found = append(found, f) })
 		if err != nil || len(found) > 0 || looked.Tables != c.tables {
 			t.Errorf("dropped before %s of %s: got %v, %v, %d tables, want no finding and %d", c.call, c.name, err, found, looked.Tables, c.tables)
+		}
+	}
+}
+
+// A small file is not held in memory as large as it decodes to: a dictionary makes
+// 80 MB of one text. Its rows are numbered through its pieces.
+func TestLintMemory(t *testing.T) {
+	const rows = 20_000
+	def := slices.Repeat([]int16{1}, rows)
+	def[rows-1] = 0
+	id := rawColumn{ids().node, make([]int64, rows-1), def}
+	s := zoneOf(t, map[string][]byte{"t/_metadata.json": []byte(keyed), "t/" + first: raw(t, id, text("name", slices.Repeat([]string{strings.Repeat("x", 4000)}, rows)...))})
+	runtime.GC()
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before, peak := heap(), uint64(0)
+	var details []string
+	done := make(chan error, 1)
+	go func() {
+		_, err := Lint(t.Context(), s, "dbo", func(f Finding) { details = append(details, f.Code+": "+f.Detail) })
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			if diff := cmp.Diff([]string{"PartnerEventsMissing: ", `KeyColumnNull: "id" in row 20000`}, details); err != nil || diff != "" {
+				t.Error(err, diff)
+			}
+			if peak > before+50<<20 {
+				t.Errorf("it took %d MB, want less than 50", (peak-before)>>20)
+			}
+			return
+		default:
+			peak = max(peak, heap())
+			runtime.Gosched()
 		}
 	}
 }

@@ -164,6 +164,34 @@ func TestProjection(t *testing.T) {
 	}
 }
 
+func TestScan(t *testing.T) {
+	b := random(schemaOf(t), 1000, 0.3, false, 1)
+	f, err := Open(write(t, b, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, c := range b.Cols {
+		rows := 0
+		err := f.Scan(b.Schema.Fields[k].Name, func(piece *batch.Column) {
+			for i := range piece.Rows() {
+				if !bytes.Equal(piece.AppendValue(nil, i), c.AppendValue(nil, rows)) {
+					t.Fatalf("column %s, row %d: values differ", types[k], rows)
+				}
+				rows++
+			}
+			if piece.Rows() > 64 {
+				t.Errorf("a piece of %d rows", piece.Rows())
+			}
+		})
+		if err != nil || rows != b.Rows() {
+			t.Errorf("column %s: %d rows, %v", types[k], rows, err)
+		}
+	}
+	if err := f.Scan("none", nil); err == nil {
+		t.Error("a column that isn't there was read")
+	}
+}
+
 func TestUnchangedIsRefused(t *testing.T) {
 	b := batch.New(&batch.Schema{Fields: []batch.Field{{Name: "a", Type: batch.Type{Kind: batch.String}}}}, false)
 	b.Cols[0].AppendUnchanged()
@@ -277,6 +305,9 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if file, err := Open(data); err == nil && file.Rows < 1<<16 {
 			_, _ = file.Read(nil, true) // any error will do; a panic will not
+			for _, l := range file.Leaves {
+				_ = file.Scan(l.Name, func(*batch.Column) {})
+			}
 		}
 	})
 }

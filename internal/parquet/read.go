@@ -134,6 +134,39 @@ func (f *File) Read(columns []string, markers bool) (b *batch.Batch, err error) 
 	return b, nil
 }
 
+// Scan reads one column in pieces of few values, for a reader that doesn't want all
+// of them in memory at once: a dictionary makes a small file of many long values.
+// The piece is used again for the next one.
+func (f *File) Scan(column string, each func(piece *batch.Column)) (err error) {
+	defer recovered(&err)
+	const few = 64
+	l, ok := f.Leaf(column)
+	if !ok {
+		return fmt.Errorf("no column %q", column)
+	}
+	c := batch.NewColumn(l.Type)
+	rows := 0
+	for g := f.from; g < f.to; g++ {
+		rg := f.r.RowGroup(g)
+		cr, err := rg.Column(l.index)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		for left := int(rg.NumRows()); left > 0; left -= few {
+			if err := readChunk(cr, min(few, left), l, &c); err != nil {
+				return fmt.Errorf("column %q: %w", column, err)
+			}
+			rows += c.Rows()
+			each(&c)
+			c.Truncate(0)
+		}
+	}
+	if rows != f.Rows {
+		return fmt.Errorf("column %q: %w: %d values, want %d", column, ErrCorrupt, rows, f.Rows)
+	}
+	return nil
+}
+
 func (f *File) readMarkers() ([]int32, error) {
 	l, ok := f.Leaf(MarkerColumn)
 	if !ok {
