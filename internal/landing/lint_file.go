@@ -20,7 +20,8 @@ import (
 // lintedShape is what a table's files have been like so far.
 type lintedShape struct {
 	columns []lintedColumn
-	marked  string // the first file with markers
+	order   []string // of the columns in the last file with more than the key
+	marked  string   // the first file with markers
 
 	header   []string // of the first file of delimited text
 	headerOf string
@@ -148,6 +149,7 @@ func (t *tableLint) columnNames(file string, names []string) {
 func (l *fileLint) schema() {
 	first := l.sh.columns == nil
 	base := path.Base(l.name)
+	l.order()
 	for _, leaf := range l.f.Leaves {
 		if leaf.Name == parquet.MarkerColumn {
 			continue
@@ -156,6 +158,9 @@ func (l *fileLint) schema() {
 		if i < 0 {
 			if !first && leaf.Required {
 				l.report(SchemaNotNullAdded, l.name, "%q", leaf.Name)
+			}
+			if c := l.otherCase(leaf.Name); c != nil {
+				l.report(SchemaCaseChanged, l.name, "%q was %q in %s", leaf.Name, c.Name, c.from)
 			}
 			l.sh.columns = append(l.sh.columns, lintedColumn{Field: leaf.Field, notNull: leaf.Required, from: base})
 			continue
@@ -175,6 +180,41 @@ func (l *fileLint) schema() {
 		if _, ok := l.f.Leaf(c.Name); !ok && c.notNull {
 			l.report(SchemaNotNullDropped, l.name, "%q of %s", c.Name, c.from)
 		}
+	}
+}
+
+// otherCase finds a column of the files before that this one has under a name which
+// differs only in case.
+func (l *fileLint) otherCase(name string) *lintedColumn {
+	for i := range l.sh.columns {
+		c := &l.sh.columns[i]
+		if _, ok := l.f.Leaf(c.Name); !ok && strings.EqualFold(c.Name, name) {
+			return c
+		}
+	}
+	return nil
+}
+
+// order compares the order of the columns that this file and the last one have. The
+// last one alone: a column that was dropped and made again comes elsewhere, rightly.
+func (l *fileLint) order() {
+	var names []string
+	last := -1
+	told := false
+	for _, name := range l.columns() {
+		if name == parquet.MarkerColumn {
+			continue
+		}
+		names = append(names, name)
+		at := slices.Index(l.sh.order, name)
+		if at >= 0 && at < last && !told {
+			told = true
+			l.report(SchemaOrderChanged, l.name, "%q came before %q", name, l.sh.order[last])
+		}
+		last = max(last, at)
+	}
+	if len(names) > len(l.meta.keys) { // else it may be one of deletes
+		l.sh.order = names
 	}
 }
 

@@ -66,6 +66,8 @@ const (
 	SchemaNotNullAdded     = "SchemaNotNullAdded"
 	SchemaNotNullDropped   = "SchemaNotNullDropped"
 	SchemaNullChanged      = "SchemaNullChanged"
+	SchemaCaseChanged      = "SchemaCaseChanged"
+	SchemaOrderChanged     = "SchemaOrderChanged"
 	SchemaColumnLeftOut    = "SchemaColumnLeftOut"
 	TimestampUnit          = "TimestampUnit"
 	TimestampNoZone        = "TimestampNoZone"
@@ -125,6 +127,8 @@ var rules = []Rule{
 	{SchemaNotNullAdded, Fault, "A column was added as NOT NULL: the table fails, for its older rows have no value.", "Write every column as OPTIONAL."},
 	{SchemaNotNullDropped, Fault, "A column that was NOT NULL is gone: the table fails.", "Go on writing the column, or publish the table anew with OPTIONAL columns."},
 	{SchemaNullChanged, Warning, "A column can be NULL in one file and not in another: files of changes have exactly the first file's schema.", "Write every column as OPTIONAL in every file."},
+	{SchemaCaseChanged, Fault, "A column's name changed its case between two files: that is a renamed column, which fails the table, and Delta can't hold both.", "Write the name as before, or publish the table anew."},
+	{SchemaOrderChanged, Warning, "Columns come in another order than in the file before: files of changes have exactly the first file's schema.", "Write the columns in the same order in every file, new ones at the end. All is well if a column was dropped and made again."},
 	{SchemaColumnLeftOut, Warning, "A file of changes leaves out a column that files before and after it have: it becomes NULL in the rows that are written.", "Write all columns of a row that is there; only files of deletes may do with the key. All is well if the column was dropped and made again."},
 	{TimestampUnit, Warning, "A timestamp is not stored in microseconds, which is all that Delta has.", "Write TIMESTAMP(MICROS): others are rounded, or read wrongly (INT96)."},
 	{TimestampNoZone, Warning, "A timestamp is not adjusted to UTC: Fabric's SQL endpoint leaves such a column out without a word.", "Write it as adjusted to UTC."},

@@ -151,6 +151,10 @@ func soundZone(t *testing.T) map[string][]byte {
 		"loose/_FilesReadyToDelete/" + second:  raw(t, ids(1)),
 		"loose/" + third:                       raw(t, ids(1), markers(4)),
 		"loose/00000000000000000004.parquet":   raw(t, ids(), markers()),
+		"loose/00000000000000000005.parquet":   raw(t, ids(1), text("a", "x"), text("b", "x"), markers(4)),
+		"loose/00000000000000000006.parquet":   raw(t, ids(1), text("a", "x"), text("new", "x"), text("b", "x"), markers(4)),
+		"loose/00000000000000000007.parquet":   raw(t, ids(1), markers(2)),
+		"loose/00000000000000000008.parquet":   raw(t, ids(1), text("a", "x"), text("new", "x"), text("b", "x"), markers(4)),
 		"parts/_metadata.json":                 []byte(`{"keyColumns":["id"],"isPartitionEnabled":"true"}`),
 		"parts/region=north/" + first:          raw(t, ids(1)),
 		"parts/region=south/" + first:          raw(t, ids(1)),
@@ -214,7 +218,7 @@ func TestLintFindsNothing(t *testing.T) {
 	if len(found) > 0 {
 		t.Errorf("got %v, want nothing", found)
 	}
-	if want := (Linted{Tables: 7, Files: 12, Rows: 14}); looked != want {
+	if want := (Linted{Tables: 7, Files: 16, Rows: 18}); looked != want {
 		t.Errorf("looked at %+v, want %+v", looked, want)
 	}
 }
@@ -311,7 +315,7 @@ func provoked(t *testing.T) map[string][]change {
 				"strict/" + firstText: []byte("a\r\n\"-\"\r\n\r\n"), "strict/" + secondText: []byte("a\r\n-")}, path: "strict/" + secondText}},
 		FileTooLarge: {{files: map[string][]byte{"text/" + secondText: []byte("id,name,n,__rowMarker__\r\n1,,,4\r\n2,,,4\r\n3,,,4")}, limit: func(l *linter) { l.maxRows = 2 }},
 			{files: map[string][]byte{table + third: raw(t, ids(1, 2, 3), markers(4, 4, 4))}, limit: func(l *linter) { l.maxRows = 2 }}},
-		FilesSmall: {{limit: func(l *linter) { l.maxFiles = 2 }, path: "gz.schema/t"}},
+		FilesSmall: {{limit: func(l *linter) { l.maxFiles = 2 }, path: "gz.schema/t", also: []string{FilesSmall}}},
 		FileTimeTie: {{files: map[string][]byte{"any/another.parquet": raw(t, ids(1), markers(1))}, path: "any/whatever.parquet", limit: func(l *linter) {
 			l.s = together{l.s, l.now}
 		}}},
@@ -334,6 +338,8 @@ func provoked(t *testing.T) map[string][]change {
 		SchemaNotNullDropped: {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), notNull), "strict/" + second: raw(t, ids(1))}, path: "strict/" + second}},
 		SchemaNullChanged: {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), notNull),
 			"strict/" + second: raw(t, ids(1), rawColumn{schema.NewInt64Node("more", optional, -1), []int64{1}, nil}, markers(4))}, path: "strict/" + second}},
+		SchemaCaseChanged:  {data(ids(1), text("Name", "x"), markers(4))},
+		SchemaOrderChanged: {data(text("name", "x"), ids(1), markers(4))},
 		SchemaColumnLeftOut: {{files: map[string][]byte{table + third: raw(t, ids(1), markers(4)), table + "00000000000000000004.parquet": raw(t, ids(1), markers(2)),
 			table + "00000000000000000005.parquet": raw(t, ids(1), text("name", "c"), markers(4))}, path: table + third}},
 		TimestampUnit: {data(ids(1), timestamps(schema.NewTimestampLogicalType(true, schema.TimeUnitMillis)), markers(4)),
@@ -482,8 +488,8 @@ func TestLintMeetsProcessing(t *testing.T) {
 	s := zoneOf(t, soundZone(t))
 	var found []Finding
 	looked, err := Lint(t.Context(), vanishing{s, table + first}, "dbo", func(f Finding) { found = append(found, f) })
-	if err != nil || len(found) > 0 || looked.Files != 11 {
-		t.Errorf("got %v, %v, %d files, want no finding and 11 files", err, found, looked.Files)
+	if err != nil || len(found) > 0 || looked.Files != 15 {
+		t.Errorf("got %v, %v, %d files, want no finding and 15 files", err, found, looked.Files)
 	}
 }
 
