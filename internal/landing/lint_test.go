@@ -223,6 +223,50 @@ func TestLintFindsNothing(t *testing.T) {
 	}
 }
 
+// Nothing is found either of what only just keeps the rules.
+func TestLintAtItsLimits(t *testing.T) {
+	files := soundZone(t)
+	for name, body := range map[string][]byte{
+		"other.schema/orders/_metadata.json": []byte(keyed), // a name that another schema has
+		"other.schema/orders/" + first:       raw(t, ids(1)),
+		"any/another.parquet":                raw(t, ids(1), markers(1)),
+		"ups/_metadata.json":                 []byte(`{"keyColumns":["a","b","c","d"],"isUpsertDefaultRowMarker":true}`),
+		"ups/" + first:                       raw(t, text("a", "x"), text("b", "x"), text("c", "x"), text("d", "x"), markers(4)),
+		"ups/" + second:                      raw(t, text("a", "12345"), text("b", "x"), text("c", "x"), text("d", "x")),
+		"ups/_left.parquet":                  nil,
+	} {
+		files[name] = body
+	}
+	var l *linter
+	limits := func(to *linter) {
+		to.s = apart{to.s, to.now.Add(-day)}
+		to.maxTables, to.maxRows, to.maxString, to.maxFiles = 9, 2, 5, 6
+		if l != nil {
+			to.maxToday = l.today
+		}
+		l = to
+	}
+	for range 2 { // the second time it knows the day's bytes
+		if found, looked := lint(t, files, limits); len(found) > 0 {
+			t.Errorf("got %v in %+v, want nothing", found, looked)
+		}
+	}
+}
+
+// apart is a store whose files were changed a moment after each other.
+type apart struct {
+	store.Store
+	at time.Time
+}
+
+func (s apart) List(ctx context.Context, dir string) ([]store.Info, error) {
+	list, err := s.Store.List(ctx, dir)
+	for i := range list {
+		list[i].Modified = s.at.Add(time.Duration(i+1) * time.Nanosecond)
+	}
+	return list, err
+}
+
 // change is how a sound zone is spoilt: files that are put in, or with nil taken
 // out, or limits that are narrowed.
 type change struct {
