@@ -36,7 +36,7 @@ var ownCodes = map[string]setup.Explanation{
 
 	// run
 	"Fenced":           {Sentence: "Another pgmirror run has taken over this landing zone, so this one stopped.", Remedy: "Let one run at a time write a landing zone. Nothing is lost: the other one goes on from the same state.", Next: "pgmirror status"},
-	"PublicationLost":  {Sentence: "A publication that the mirror reads was dropped, and perhaps made again: what was changed while it was gone was sent to nobody.", Remedy: "Have the publication there (pgmirror plan shows what is missing), then copy every table anew.", Next: "pgmirror run --reseed"},
+	"PublicationLost":  {Sentence: "The publications that the mirror reads were dropped, and perhaps made again: what was changed while they were gone was sent to nobody.", Remedy: "Have the publication there (pgmirror plan shows what is missing), then copy every table anew.", Next: "pgmirror run --reseed"},
 	"SlotLost":         {Sentence: "The replication slot is gone, or the server has removed WAL that it needed: changes are missing that nobody can bring back.", Remedy: "Copy every table anew. So that it doesn't happen again: raise max_slot_wal_keep_size, let a run always run, and watch WALRunsOut.", Next: "pgmirror run --reseed"},
 	"SlotMoved":        {Sentence: "Somebody else has read from the slot: it stands beyond what the mirror confirmed, and what lies between is lost to it.", Remedy: "Find who uses the slot's name; then copy every table anew.", Next: "pgmirror run --reseed"},
 	"OtherSystem":      {Sentence: "The server isn't the one that the mirror was made from: its system identifier differs.", Remedy: "Correct server.host; if the database was really moved, copy every table anew.", Next: "pgmirror run --reseed"},

@@ -37,7 +37,7 @@ func (m *mirror) catalog(ctx context.Context, conn *pgx.Conn) (published []postg
 
 // published reads the published tables as they are to be mirrored.
 func (m *mirror) published(ctx context.Context, q postgres.Querier) ([]postgres.Table, error) {
-	tables, err := postgres.PublishedTables(ctx, q, m.cfg.Publications, postgres.WithLeaves)
+	tables, err := postgres.PublishedTables(ctx, q, m.publications(), postgres.WithLeaves)
 	for i := range tables {
 		m.cfg.Types.Apply(&tables[i])
 	}

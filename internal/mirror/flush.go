@@ -82,6 +82,9 @@ func (r *reader) confirm(ctx context.Context, end landing.LSN) error {
 		return err
 	}
 	r.m.emit(Event{Kind: Confirmed, LSN: end})
+	if r.m.renewAt != 0 && end >= r.m.renewAt {
+		return errAgain
+	}
 	return nil
 }
 

@@ -513,11 +513,8 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	switch err := m.checkPublications(publications); {
-	case err != nil && m.cfg.Reseed:
-		return false, errors.New(err.Error()) // no Fault: the next attempt meets it where it can be mended
-	case err != nil:
-		return false, err
+	if others, err := m.unlike(publications); err != nil || others && m.renewAt == 0 {
+		return others, err
 	}
 	published, plain, err := m.catalog(ctx, sql)
 	if err != nil {

@@ -125,14 +125,15 @@ type mirror struct {
 	tables map[string]*table // by name, as "public.orders"
 	// relations is the tables that are followed in this round, by the oids of their
 	// parts; the reader's.
-	relations    map[uint32]*table
-	parked       map[uint32]bool   // the oids of the parts of parked tables; the reader's
-	publications map[string]uint32 // with which the slot is read, by name: their oids
-	repairs      chan repairing    // to the round's flusher; nil until the slot is followed
-	system       system
-	fresh        bool        // this attempt made the slot, and its snapshot is there
-	began        func()      // called once everything could be reached and opened
-	moved        atomic.Bool // this attempt has got something done
+	relations map[uint32]*table
+	parked    map[uint32]bool         // the oids of the parts of parked tables; the reader's
+	with      atomic.Pointer[reading] // the publications
+	renewAt   landing.LSN             // where the slot may be read with others, too; 0: there are none
+	repairs   chan repairing          // to the round's flusher; nil until the slot is followed
+	system    system
+	fresh     bool        // this attempt made the slot, and its snapshot is there
+	began     func()      // called once everything could be reached and opened
+	moved     atomic.Bool // this attempt has got something done
 
 	joins joins
 

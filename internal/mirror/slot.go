@@ -60,15 +60,12 @@ func (m *mirror) prepareSlot(ctx context.Context) (*exported, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.publications = m.state.value.Publications
+	m.read(publications)
 	if s := m.state.value; s.Phase == phaseMirroring {
 		if err := goesBack(ctx, sql, s, m.system.timeline, landing.LSN(at)); err != nil {
 			return nil, err
 		}
-		err := m.checkSlot(slot, there, landing.LSN(at), publications)
-		if err == nil {
-			err = m.notePublications(ctx, publications)
-		}
+		err := m.checkSlot(slot, there, landing.LSN(at))
 		if err == nil && m.state.value.Timeline != m.system.timeline {
 			err = m.followTimeline(ctx, repl, slot)
 		}
@@ -137,7 +134,7 @@ func goesBack(ctx context.Context, sql *pgx.Conn, s mirrorState, timeline int32,
 
 // checkSlot holds the slot against what the landing zone says of it: its name
 // alone proves nothing.
-func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN, publications map[string]uint32) error {
+func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN) error {
 	s, fault := m.state.value, slotFault
 	switch {
 	case s.SystemID != m.system.id:
@@ -155,16 +152,70 @@ func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN, p
 	case landing.LSN(slot.ConfirmedFlush) > s.Acked:
 		return fault("SlotMoved", "the slot was moved to %s, the mirror confirmed no more than %s", slot.ConfirmedFlush, s.Acked)
 	}
-	return m.checkPublications(publications)
+	if len(m.publications()) == 0 {
+		return fault("PublicationLost", "the publications %q were dropped, and what was changed since is missing, even if they were made again", m.cfg.Publications)
+	}
+	return nil
 }
 
-// checkPublications finds one that isn't as the slot was read with: what was changed
-// while it was gone is missing, and older servers can't read the slot with it at all.
-func (m *mirror) checkPublications(now map[string]uint32) error {
-	for _, name := range m.cfg.Publications {
-		if before, known := m.publications[name]; known && now[name] != before {
-			return slotFault("PublicationLost", "publication %q was dropped, and what was changed since is missing, even if it was made again", name)
+// reading is the publications that the slot is read with, by name: their oids.
+type reading map[string]uint32
+
+// read chooses the publications to read the slot with: those with which it was read
+// before and that are still the same ones. Before PostgreSQL 18 the server can't read
+// what lies before the making of a publication with it, so that one that is new, or
+// was made again, is left out, as if it published nothing, until the slot is past
+// that: see renew.
+func (m *mirror) read(now map[string]uint32) {
+	with := reading{}
+	known := m.state.value.Publications
+	for name, oid := range now {
+		if known == nil || known[name] == oid {
+			with[name] = oid
 		}
+	}
+	m.with.Store(&with)
+}
+
+func (m *mirror) publications() []string { return slices.Sorted(maps.Keys(*m.with.Load())) }
+
+// unlike reports whether others than those that are read with are there now. It is
+// an error when one of those is gone.
+func (m *mirror) unlike(now map[string]uint32) (bool, error) {
+	with := *m.with.Load()
+	for name, oid := range with {
+		if now[name] != oid {
+			return false, fmt.Errorf("publication %q was dropped", name) // the next attempt judges it
+		}
+	}
+	return len(now) > len(with), nil
+}
+
+// renew has the slot read with the publications that are new, between two rounds, once
+// it is past everything that was written when they were seen first.
+func (m *mirror) renew(ctx context.Context, sql *pgx.Conn) error {
+	now, err := postgres.Publications(ctx, sql, m.cfg.Publications)
+	if err != nil {
+		return err
+	}
+	others, err := m.unlike(now)
+	switch {
+	case err != nil:
+		return err
+	case !others:
+		m.renewAt = 0
+	case m.renewAt == 0:
+		at, err := postgres.WrittenUpTo(ctx, sql)
+		if err != nil {
+			return err
+		}
+		m.renewAt = landing.LSN(at)
+	case m.state.value.Acked >= m.renewAt:
+		m.renewAt = 0
+		m.with.Store((*reading)(&now))
+	}
+	if with := *m.with.Load(); !maps.Equal(with, m.state.value.Publications) {
+		return m.state.change(ctx, func(s *mirrorState) { s.Publications = with })
 	}
 	return nil
 }
@@ -204,15 +255,6 @@ func (m *mirror) followTimeline(ctx context.Context, repl *pgconn.PgConn, slot p
 	})
 }
 
-// notePublications notes those with which the slot is read for the first time.
-func (m *mirror) notePublications(ctx context.Context, publications map[string]uint32) error {
-	if maps.Equal(publications, m.state.value.Publications) {
-		return nil
-	}
-	m.publications = publications
-	return m.state.change(ctx, func(s *mirrorState) { s.Publications = publications })
-}
-
 // makeSlot makes the slot and then the state of every table. The mirror counts
 // as begun only when all of that is durable; a slot from an attempt that died
 // before is dropped, for nobody knows its snapshot any more.
@@ -221,6 +263,12 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 		return &Fault{Code: slotNotOurs, Err: fmt.Errorf("it is there already, and this landing zone knows nothing of it"),
 			Next: fmt.Sprintf("if nothing uses it: SELECT pg_drop_replication_slot('%s')", m.cfg.Slot)}
 	}
+	for _, name := range m.cfg.Publications {
+		if publications[name] == 0 {
+			return fmt.Errorf("there is no publication %q", name)
+		}
+	}
+	m.with.Store((*reading)(&publications))
 	before, err := m.lookBefore(ctx, sql)
 	if err != nil {
 		return err
@@ -249,7 +297,6 @@ func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there
 	if err := m.newTables(ctx, sql, point, before); err != nil {
 		return err
 	}
-	m.publications = publications
 	return m.state.change(ctx, func(s *mirrorState) {
 		s.Phase, s.SystemID, s.Timeline = phaseMirroring, m.system.id, m.system.timeline
 		s.ConsistentPoint, s.Acked, s.Publications = point, point, publications

@@ -170,6 +170,7 @@ func TestPublicationDropped(t *testing.T) {
 			cfg := b.config(b.landing)
 			cfg.Reseed = true
 			stop := b.start(cfg)
+			b.reaches("plain", phaseReplicating, 2)
 			b.caughtUp()
 			stop()
 			b.equal(newTaker(t, b.landing, 1), "plain")
@@ -210,6 +211,46 @@ func TestPublicationMadeAgain(t *testing.T) {
 	b.caughtUp()
 	stop()
 	b.equal(newTaker(t, b.landing, 1), "plain")
+}
+
+// Of several publications one that is new, or that was dropped and made again, is read
+// with once the slot is past its making. What the others publish goes on meanwhile.
+func TestNewPublication(t *testing.T) {
+	for _, down := range []bool{true, false} {
+		t.Run(fmt.Sprintf("while no mirror runs %t", down), func(t *testing.T) {
+			b := newBench(t, thirty, `CREATE TABLE log (v text)`, `INSERT INTO log VALUES ('a')`)
+			b.exec(`ALTER PUBLICATION p SET TABLE plain`)
+			b.settle()
+			b.exec(`UPDATE plain SET n = 100 WHERE id = 1`, `CREATE PUBLICATION q FOR TABLE log WITH (publish = 'insert, truncate')`, `INSERT INTO log VALUES ('b')`)
+			cfg := b.config(b.landing)
+			cfg.Publications = []string{"p", "q"}
+			var h heard
+			cfg.Events = h.hear
+			stop := b.start(cfg)
+			b.reaches("log", phaseReplicating, 1)
+			b.caughtUp()
+			if e, n := h.last(Retrying); n > 0 {
+				t.Errorf("%d tries more: %s", n, e.Reason)
+			}
+			made := `DROP PUBLICATION q; INSERT INTO log VALUES ('c'); UPDATE plain SET n = 200 WHERE id = 2; CREATE PUBLICATION q FOR TABLE log WITH (publish = 'insert, truncate')`
+			if down {
+				stop()
+				b.exec(made, `INSERT INTO log VALUES ('d')`)
+				stop = b.start(cfg)
+			} else {
+				b.exec("BEGIN; "+made+"; COMMIT", `INSERT INTO log VALUES ('d')`)
+			}
+			b.reaches("log", phaseReplicating, 2)
+			b.exec(`INSERT INTO log VALUES ('e')`)
+			b.caughtUp()
+			stop()
+			if got := b.tableState("plain").value.Generation; got != 1 {
+				t.Errorf("what another publication publishes was copied %d times", got)
+			}
+			b.exec(`ALTER PUBLICATION p ADD TABLE log`) // only that equal finds it
+			b.equal(newTaker(t, b.landing, 1), "plain", "log")
+		})
+	}
 }
 
 // A slot that is made while others change definitions is one that can be followed.

@@ -73,7 +73,7 @@ type parking struct {
 // is told nothing beyond the first change of a table that isn't followed.
 func (m *mirror) stream(ctx context.Context, hold bool) error {
 	s, err := postgres.StartStream(ctx, m.cfg.Source, postgres.StreamOptions{
-		SystemID: m.system.id, Timeline: m.system.timeline, Slot: m.cfg.Slot, Publications: m.cfg.Publications, Start: postgres.LSN(m.state.value.Acked), Binary: m.binary(), Spill: m.spill()})
+		SystemID: m.system.id, Timeline: m.system.timeline, Slot: m.cfg.Slot, Publications: m.publications(), Start: postgres.LSN(m.state.value.Acked), Binary: m.binary(), Spill: m.spill()})
 	if err != nil {
 		return err
 	}

@@ -188,6 +188,9 @@ func (m *mirror) openTables(ctx context.Context) error {
 		return err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
+	if err := m.renew(ctx, sql); err != nil {
+		return err
+	}
 	published, plain, err := m.catalog(ctx, sql)
 	if err != nil {
 		return err
