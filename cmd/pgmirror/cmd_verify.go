@@ -118,6 +118,9 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	}
 	if cfg.Mode == config.Open {
 		look.Called = fabricName
+		if look.Publications, err = ses.publications(ctx); err != nil {
+			return connectFailure(look.Source, err)
+		}
 	}
 	receipt, err := verify.Run(ctx, look)
 	if errors.Is(err, verify.ErrReceipt) {

@@ -50,6 +50,42 @@ func PublishedTables(ctx context.Context, q Querier, publications []string, how 
 	return tables, loadMembers(ctx, q, version, publications, tables)
 }
 
+// Definition reads a table that was listed before, by its oid, as it is now: nil when
+// it is no more. What publications publish of it is noted as PublishedTables does,
+// WithLeaves; without any it is as Tables has it. It waits for nobody's lock.
+func Definition(ctx context.Context, q Querier, oid uint32, publications []string) (*Table, error) {
+	oids, publish := []uint32{oid}, func([]Table) error { return nil }
+	if len(publications) > 0 {
+		version, err := serverVersion(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		parts, err := loadPartitions(ctx, q, oids)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range parts {
+			if p.Kind == "r" {
+				oids = append(oids, p.OID)
+			}
+		}
+		publish = func(tables []Table) error { return applyPublication(ctx, q, version, publications, tables) }
+	}
+	tables, err := loadTables(ctx, q, "c.oid = ANY ($1)", oids, publish)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(tables, func(t Table) bool { return t.published }) && len(oids) > 1 {
+		if tables, err = groupLeaves(ctx, q, tables, oids[:1]); err != nil {
+			return nil, err
+		}
+	}
+	if i := slices.IndexFunc(tables, func(t Table) bool { return t.OID == oid }); i >= 0 {
+		return &tables[i], nil
+	}
+	return nil, nil
+}
+
 // tableSQL reads pg_class; relpages and reltuples are estimates, but unlike the
 // size functions they wait for nobody's lock.
 const tableSQL = `SELECT c.oid, n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner), c.relkind::text, c.relfilenode,

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -20,6 +21,9 @@ func (s *settling) lookAtMirror(ctx context.Context) error {
 			cand.before = cand.mirror
 		}
 		return nil
+	}
+	if !slices.Equal(m.fields(), s.plan.schema) {
+		return errRedefined
 	}
 	held := map[string]map[hash]side{}
 	for i, name := range m.files() {

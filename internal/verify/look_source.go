@@ -25,10 +25,19 @@ func (s *settling) lookAtSource(ctx context.Context) error {
 		now[k].take(r)
 		return nil
 	}
-	for _, where := range s.lookups() {
-		if err := s.readSource(ctx, where, take); err != nil {
-			return err
+	err := s.atSource(ctx, func(t *postgres.Table) error {
+		if shape(t) != shape(s.source) {
+			return errRedefined
 		}
+		for _, where := range s.lookups() {
+			if err := s.readSource(ctx, where, take); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	done := time.Now()
 	lsn, err := s.sourceLSN(ctx)

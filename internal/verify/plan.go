@@ -16,10 +16,11 @@ import (
 type plan struct {
 	from    string // FROM clause of the source
 	columns []*column
-	key     []int    // in columns; empty: none
-	fields  []string // of the mirror, that are read
-	left    []Loss   // columns that the mirror leaves out, as documented
-	extra   []string // fields that the source doesn't have
+	key     []int         // in columns; empty: none
+	schema  []batch.Field // of the mirror
+	fields  []string      // in it, that are read
+	left    []Loss        // columns that the mirror leaves out, as documented
+	extra   []string      // fields that the source doesn't have
 }
 
 // column is a column that is compared.
@@ -39,7 +40,7 @@ func newPlan(ctx context.Context, conn *pgx.Conn, t *postgres.Table, fields []ba
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{from: "ONLY " + t.SQLName()}
+	p := &plan{from: "ONLY " + t.SQLName(), schema: fields}
 	if t.Kind == 'p' {
 		p.from = t.SQLName()
 	}

@@ -104,7 +104,7 @@ func (m *manyFiles) read(ctx context.Context, i int, columns []string, fn func(*
 
 // itemsPlan reads items in the mirror.
 func itemsPlan() *plan {
-	p := &plan{key: []int{0}}
+	p := &plan{key: []int{0}, schema: items.Fields}
 	for i, f := range items.Fields {
 		p.fields = append(p.fields, f.Name)
 		p.columns = append(p.columns, &column{name: f.Name, at: i, rule: rule{mirror: renderMirror}})

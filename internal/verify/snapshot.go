@@ -6,39 +6,33 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
 // snapshot compares the whole table under one snapshot of the source and one
 // version of the mirror, opened later, and makes candidates of the rows that
 // differ.
 func (c *comparison) snapshot(ctx context.Context) error {
-	tx, err := c.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) // it has read only; a broken session ends it anyway
-	// The first statement takes the snapshot.
-	if _, err := tx.Exec(ctx, "SELECT 1"); err != nil {
-		return fmt.Errorf("take a snapshot: %w", err)
-	}
-	c.taken = time.Now()
-	if c.lsn, err = c.sourceLSN(ctx); err != nil {
-		return err
-	}
-	if c.mirror, err = c.cfg.open(ctx, c.pair.mirror); err != nil {
-		return fmt.Errorf("open the mirror: %w", err)
-	}
-	if err := c.prepare(ctx); err != nil {
-		return err
-	}
-	return c.compare(ctx)
+	return c.atSource(ctx, func(t *postgres.Table) (err error) {
+		c.source, c.taken = t, time.Now()
+		if c.lsn, err = c.sourceLSN(ctx); err != nil {
+			return err
+		}
+		if c.mirror, err = c.cfg.open(ctx, c.pair.mirror); err != nil {
+			return fmt.Errorf("open the mirror: %w", err)
+		}
+		if err := c.prepare(ctx); err != nil {
+			return err
+		}
+		return c.compare(ctx)
+	})
 }
 
 // prepare makes the plan and fills in what the result says of it.
 func (c *comparison) prepare(ctx context.Context) (err error) {
-	if c.plan, err = newPlan(ctx, c.conn, c.pair.source, c.mirror.fields(), c.cfg.Native); err != nil {
+	if c.plan, err = newPlan(ctx, c.conn, c.source, c.mirror.fields(), c.cfg.Native); err != nil {
 		return err
 	}
 	c.res.DeltaVersion, c.res.LeftOut, c.res.OnlyMirror, c.res.Key = c.mirror.version(), c.plan.left, c.plan.extra, nil
@@ -53,7 +47,7 @@ func (c *comparison) prepare(ctx context.Context) (err error) {
 func (c *comparison) compare(ctx context.Context) error {
 	c.cands, c.cut = map[hash]*candidate{}, false
 	c.limits = limitsFor(c.memory, len(c.plan.columns), 0)
-	rows := max(c.pair.source.EstRows, c.mirror.rows())
+	rows := max(c.source.EstRows, c.mirror.rows())
 	for sv := sieve(nil); ; {
 		source, mirror, err := c.checksums(ctx, sv, c.limits.bucketsFor(rows, len(sv) > 0))
 		if err != nil {

@@ -37,6 +37,10 @@ type Config struct {
 	// name: an open mirror's folders have escaped names. nil: by its own.
 	Called func(schema, table string) (string, string)
 
+	// Publications are an open mirror's: columns that they leave out are not
+	// compared, and rows are known by the key that is published.
+	Publications []string
+
 	Native bool        // Fabric's own engine made the mirror: its documented losses are losses, not differences
 	Events func(Event) // is told of progress, one call at a time; may be nil
 
@@ -56,7 +60,8 @@ type Config struct {
 	// of tables beside Only stays as it is.
 	Resume *Receipt
 
-	open func(ctx context.Context, t store.Store) (mirrorTable, error) // nil: openDelta
+	open     func(ctx context.Context, t store.Store) (mirrorTable, error) // nil: openDelta
+	lockWait time.Duration                                                 // 0: lockWait
 }
 
 func (cfg Config) withDefaults() Config {
@@ -78,6 +83,9 @@ func (cfg Config) withDefaults() Config {
 	}
 	if cfg.open == nil {
 		cfg.open = openDelta
+	}
+	if cfg.lockWait <= 0 {
+		cfg.lockWait = lockWait
 	}
 	if cfg.Workers <= 0 {
 		cfg.Workers = 2
@@ -167,8 +175,8 @@ func verifyTables(ctx context.Context, cfg Config, pairs []pair, done map[string
 	return g.Wait()
 }
 
-// retries of a table whose files went away while they were read: the mirror's
-// upkeep may remove old ones at any time.
+// retries of a table whose files went away while they were read, as the mirror's
+// upkeep may remove old ones at any time, or that was redefined.
 const retries = 3
 
 // verifyTable compares one table. Its fault is its result; the error is only
@@ -188,7 +196,7 @@ func verifyTable(ctx context.Context, cfg Config, p pair) (TableResult, error) {
 		}
 	default:
 		for range retries {
-			if err = compareTable(ctx, cfg, p, &res); !errors.Is(err, store.ErrNotExist) {
+			if err = compareTable(ctx, cfg, p, &res); !errors.Is(err, store.ErrNotExist) && !errors.Is(err, errRedefined) {
 				break
 			}
 		}
@@ -207,7 +215,7 @@ func verifyTable(ctx context.Context, cfg Config, p pair) (TableResult, error) {
 // compareTable opens a session for the table, so that one that broke is no other
 // table's fault.
 func compareTable(ctx context.Context, cfg Config, p pair, res *TableResult) error {
-	conn, err := cfg.Source.Connect(ctx)
+	conn, err := cfg.Source.Connect(ctx, postgres.Setting{Name: "lock_timeout", Value: fmt.Sprint(cfg.lockWait.Milliseconds())})
 	if err != nil {
 		return err
 	}
@@ -226,6 +234,7 @@ type comparison struct {
 
 	memory int64 // bytes, for all of this
 	limits limits
+	source *postgres.Table // in the snapshot that is compared
 	plan   *plan
 	mirror mirrorTable   // at the version that is compared
 	taken  time.Time     // of the source's snapshot

@@ -136,7 +136,12 @@ func readItems(ctx context.Context, conn *pgx.Conn) ([]item, error) {
 
 func connect(t *testing.T, c *localpg.Cluster) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), c.URL("", "", "postgres"))
+	return connectTo(t, c.URL("", "", "postgres"))
+}
+
+func connectTo(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
