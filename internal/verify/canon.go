@@ -3,8 +3,8 @@ package verify
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,39 +111,79 @@ func jsonRule(expr string, number func(dst []byte, s string) []byte) rule {
 func appendJSON(dst, text []byte, number func(dst []byte, s string) []byte) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
+	out, err := appendJSONValue(dst, d, number, maxDepth)
+	if err != nil {
 		return dst, err
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return dst, io.ErrUnexpectedEOF
 	}
-	return appendJSONValue(dst, v, number), nil
+	return out, nil
 }
 
-func appendJSONValue(dst []byte, v any, number func(dst []byte, s string) []byte) []byte {
+// maxDepth is how deep JSON may be nested; PostgreSQL itself ends sooner.
+const maxDepth = 10_000
+
+func appendJSONValue(dst []byte, d *json.Decoder, number func(dst []byte, s string) []byte, depth int) ([]byte, error) {
+	v, err := d.Token()
+	if err == nil && depth == 0 {
+		err = errors.New("it is nested too deep")
+	}
+	if err != nil {
+		return dst, err
+	}
 	switch v := v.(type) {
 	case nil:
-		return append(dst, "null"...)
+		return append(dst, "null"...), nil
 	case bool:
-		return strconv.AppendBool(dst, v)
+		return strconv.AppendBool(dst, v), nil
 	case json.Number:
-		return number(dst, string(v))
+		return number(dst, string(v)), nil
 	case string:
-		return strconv.AppendQuote(dst, v)
-	case []any:
+		return strconv.AppendQuote(dst, v), nil
+	case json.Delim:
+		if v == '{' {
+			return appendJSONObject(dst, d, number, depth-1)
+		}
 		dst = append(dst, '[')
-		for _, e := range v {
-			dst = append(appendJSONValue(dst, e, number), ',')
+		for d.More() {
+			if dst, err = appendJSONValue(dst, d, number, depth-1); err != nil {
+				return dst, err
+			}
+			dst = append(dst, ',')
 		}
-		return append(dst, ']')
-	case map[string]any:
-		dst = append(dst, '{')
-		for _, k := range slices.Sorted(maps.Keys(v)) {
-			dst = append(strconv.AppendQuote(dst, k), ':')
-			dst = append(appendJSONValue(dst, v[k], number), ',')
-		}
-		return append(dst, '}')
+		_, err := d.Token()
+		return append(dst, ']'), err
 	}
-	panic("verify: encoding/json made another type")
+	panic("verify: encoding/json made another token")
+}
+
+// appendJSONObject orders the members by name. Those of the same name, which json
+// may have, stay as many as they are, and in their order.
+func appendJSONObject(dst []byte, d *json.Decoder, number func(dst []byte, s string) []byte, depth int) ([]byte, error) {
+	type member struct {
+		name string
+		body []byte
+	}
+	var members []member
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return dst, err
+		}
+		m := member{name: name.(string)}
+		if m.body, err = appendJSONValue(append(strconv.AppendQuote(nil, m.name), ':'), d, number, depth); err != nil {
+			return dst, err
+		}
+		members = append(members, m)
+	}
+	if _, err := d.Token(); err != nil {
+		return dst, err
+	}
+	slices.SortStableFunc(members, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	dst = append(dst, '{')
+	for _, m := range members {
+		dst = append(append(dst, m.body...), ',')
+	}
+	return append(dst, '}'), nil
 }

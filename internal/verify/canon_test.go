@@ -148,6 +148,7 @@ func TestAppendJSON(t *testing.T) {
 	}{
 		{`[1.0, "a\u0041"]`, `[1,"aA"]`, true}, {`{"a":1,"b":null}`, `{ "b" : null, "a" : 1e0 }`, true}, {`[1]`, `["1"]`, false}, {`[null]`, `["null"]`, false},
 		{`[[],[]]`, `[[[]]]`, false}, {`["a,b"]`, `["a","b"]`, false}, {`[12345678901234567890]`, `[12345678901234567891]`, false}, {`{"a":[1]}`, `{"a":[1,1]}`, false},
+		{`{"a":1,"a":2}`, `{"a":2}`, false}, {`{"a":1,"a":2}`, `{"a":2,"a":1}`, false}, {`{"b":0,"a":1,"a":2}`, `{"a":1,"b":0,"a":2}`, true},
 	} {
 		a, errA := appendJSON(nil, []byte(tt.a), appendNumber)
 		b, errB := appendJSON(nil, []byte(tt.b), appendNumber)
@@ -155,9 +156,9 @@ func TestAppendJSON(t *testing.T) {
 			t.Errorf("%s and %s: got %s and %s (%v, %v), want equal %t", tt.a, tt.b, a, b, errA, errB, tt.equal)
 		}
 	}
-	for _, bad := range []string{"", "[1", "[1] 2", "{a:1}"} {
+	for _, bad := range []string{"", "[1", "[1] 2", "{a:1}", strings.Repeat("[", 1<<20)} {
 		if _, err := appendJSON(nil, []byte(bad), appendNumber); err == nil {
-			t.Errorf("%q is no JSON", bad)
+			t.Errorf("%.20q is no JSON", bad)
 		}
 	}
 }

@@ -159,10 +159,17 @@ var columns = []struct {
 	{"pair[]", []string{`{"(1,\"a b\")",NULL}`}},
 	{"hstore[]", []string{`{"a=>1",NULL}`}},
 	{"ints", []string{"{1,2}"}},
+	{"dmoney[]", []string{"{1.5,NULL}"}},
+	{"doid[]", []string{"{4294967295}"}},
+	{"dreal[]", []string{"{0.1,1e10,16777216}"}},
+	{"dfloat[]", []string{"{0.1,1e23,9007199254740993,5e-324}"}},
+	{"price[]", []string{"{1.50,NULL}"}},
+	{"dpair[]", []string{`{"(1,\"a b\")",NULL}`}},
 }
 
 const createTypes = `CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"'); CREATE TYPE pair AS (n int, s text);
-	CREATE DOMAIN base_price AS numeric(10,2); CREATE DOMAIN price AS base_price; CREATE DOMAIN ints AS int[]`
+	CREATE DOMAIN base_price AS numeric(10,2); CREATE DOMAIN price AS base_price; CREATE DOMAIN ints AS int[];
+	CREATE DOMAIN dmoney AS money; CREATE DOMAIN doid AS oid; CREATE DOMAIN dreal AS real; CREATE DOMAIN dfloat AS float8; CREATE DOMAIN dpair AS pair`
 
 // The mirror's decoders and PostgreSQL's text agree on every type, and a value
 // taken away in any column is found.

@@ -2,10 +2,13 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgmirror/pgmirror/internal/postgres"
 )
@@ -62,15 +65,17 @@ func (s *settling) lookAtSource(ctx context.Context) error {
 const lookupKeys = 500 // in one statement
 
 // lookups are WHERE clauses that find the candidates by their keys, or one that
-// finds every row when a key can't be written as SQL.
+// finds every row when a key can't be written as SQL. They may find others, too.
 func (s *settling) lookups() []string {
 	var keys []string
 	for _, cand := range s.cands {
 		k, ok := s.keyIs(cand)
-		if !ok {
+		if !ok || s.whole {
 			return []string{""}
 		}
-		keys = append(keys, k)
+		if !cand.alien {
+			keys = append(keys, k)
+		}
 	}
 	var wheres []string
 	for part := range slices.Chunk(keys, lookupKeys) {
@@ -81,13 +86,68 @@ func (s *settling) lookups() []string {
 
 // keyIs is SQL that holds for the candidate's row.
 func (s *settling) keyIs(cand *candidate) (string, bool) {
-	literals := s.keyLiterals(cand)
-	is := make([]string, len(literals))
-	for i, k := range s.plan.key[:len(literals)] {
-		c := s.plan.columns[k]
-		is[i] = quoteIdent(c.name) + " " + c.equal + " " + quoteLiteral(literals[i]) + "::" + c.sqlType
+	is := make([]string, len(s.plan.key))
+	for i, k := range s.plan.key {
+		c, v := s.plan.columns[k], cand.key[i]
+		if v == nil || c.rule.literal == nil {
+			return "", false
+		}
+		name := quoteIdent(c.name)
+		if is[i] = c.rule.around(name, *v); is[i] == "" {
+			is[i] = name + " " + c.equal + " " + c.value(*v)
+		}
 	}
-	return "(" + strings.Join(is, " AND ") + ")", len(literals) > 0
+	return "(" + strings.Join(is, " AND ") + ")", len(is) > 0
+}
+
+// value is a canonical value in SQL.
+func (c *column) value(canonical string) string {
+	return quoteLiteral(c.rule.literal(canonical)) + "::" + c.sqlType
+}
+
+// readKeys has the source read the candidates' keys. A key that it can't read, as a
+// label that an enum hasn't got any more, is the key of no row there, unless one
+// was seen.
+func (s *settling) readKeys(ctx context.Context) error {
+	var cands []*candidate
+	for _, cand := range s.cands {
+		if _, ok := s.keyIs(cand); !ok {
+			return nil // all rows are read then
+		}
+		cands = append(cands, cand)
+	}
+	for part := range slices.Chunk(cands, lookupKeys) {
+		if err := s.readSome(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *settling) readSome(ctx context.Context, cands []*candidate) error {
+	var values []string
+	for _, cand := range cands {
+		for i, k := range s.plan.key {
+			values = append(values, s.plan.columns[k].value(*cand.key[i])+" IS NULL")
+		}
+	}
+	_, err := s.conn.Exec(ctx, "SELECT ARRAY["+strings.Join(values, ", ")+"]")
+	pgErr, said := errors.AsType[*pgconn.PgError](err)
+	switch half := len(cands) / 2; {
+	case err == nil:
+		return nil
+	case !said || pgErr.Code[:2] != "22" && pgErr.Code[:2] != "23": // neither malformed nor out of a constraint
+		return fmt.Errorf("have the source read keys: %w", err)
+	case half == 0:
+		cands[0].alien = true
+		s.whole = s.whole || cands[0].source.n > 0
+		return nil
+	default:
+		if err := s.readSome(ctx, cands[:half]); err != nil {
+			return err
+		}
+		return s.readSome(ctx, cands[half:])
+	}
 }
 
 func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }

@@ -124,8 +124,8 @@ type baseType struct {
 	typmod   int32 // of the innermost domain; -1: the column's own
 	name     string
 	isArray  bool
-	elem     uint32
-	elemKind string // pg_type.typtype of an array's elements
+	elem     uint32 // of an array, under domains
+	elemKind string // its pg_type.typtype
 }
 
 const baseTypeSQL = `WITH RECURSIVE d AS (
@@ -133,8 +133,12 @@ const baseTypeSQL = `WITH RECURSIVE d AS (
 	UNION ALL
 	SELECT d.root, t.typbasetype, t.typtypmod FROM d JOIN pg_catalog.pg_type t ON t.oid = d.oid AND t.typtype = 'd')
 SELECT d.root, t.oid, d.typmod, t.typname, t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc,
-	t.typelem, coalesce((SELECT e.typtype::text FROM pg_catalog.pg_type e WHERE e.oid = t.typelem), '')
-FROM d JOIN pg_catalog.pg_type t ON t.oid = d.oid WHERE t.typtype <> 'd'`
+	coalesce(e.oid, 0)::oid, coalesce(e.typtype::text, '')
+FROM d JOIN pg_catalog.pg_type t ON t.oid = d.oid
+LEFT JOIN LATERAL (WITH RECURSIVE e AS (
+		SELECT t.typelem AS oid UNION ALL SELECT b.typbasetype FROM e JOIN pg_catalog.pg_type b ON b.oid = e.oid WHERE b.typtype = 'd')
+	SELECT b.oid, b.typtype FROM e JOIN pg_catalog.pg_type b ON b.oid = e.oid WHERE b.typtype <> 'd') e ON true
+WHERE t.typtype <> 'd'`
 
 func baseTypes(ctx context.Context, conn *pgx.Conn, t *postgres.Table) (map[uint32]baseType, error) {
 	var oids []uint32

@@ -79,6 +79,7 @@ type manyFiles struct {
 	names   []string
 	batches []*batch.Batch
 	reads   map[string]int // of "key" or "all" columns → files
+	done    func()         // after a read; may be nil
 }
 
 func (m *manyFiles) add(rows []item) {
@@ -98,6 +99,9 @@ func (m *manyFiles) read(ctx context.Context, i int, columns []string, fn func(*
 		m.reads["key"]++
 	} else {
 		m.reads["all"]++
+	}
+	if m.done != nil {
+		defer m.done()
 	}
 	return fakeTable{batch: m.batches[i]}.read(ctx, 0, columns, fn)
 }

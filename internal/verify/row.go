@@ -15,6 +15,15 @@ func hashOf(b []byte) hash {
 	return hash(full[:16])
 }
 
+// plus is the sum of two hashes: that of several doesn't depend on their order.
+func (h hash) plus(o hash) (sum hash) {
+	lo, carry := bits.Add64(binary.BigEndian.Uint64(h[8:]), binary.BigEndian.Uint64(o[8:]), 0)
+	hi, _ := bits.Add64(binary.BigEndian.Uint64(h[:8]), binary.BigEndian.Uint64(o[:8]), carry)
+	binary.BigEndian.PutUint64(sum[:8], hi)
+	binary.BigEndian.PutUint64(sum[8:], lo)
+	return sum
+}
+
 // bucket is the hash's place among n of them, n a power of two. Each of its four
 // words gives another one.
 func (h hash) bucket(word, n int) int {

@@ -24,10 +24,21 @@ type rule struct {
 	mirror func(dst []byte, c *batch.Column, i int) []byte
 	// literal is a canonical value as PostgreSQL reads it; nil: it can't.
 	literal func(canonical string) string
+	// near is SQL that holds for every value that becomes the canonical one, where
+	// that one itself isn't always what the source has; "" where it is. nil: always.
+	near func(column, canonical string) string
+}
+
+func (r *rule) around(column, canonical string) string {
+	if r.near == nil {
+		return ""
+	}
+	return r.near(column, canonical)
 }
 
 // Types by their oids, which never change (src/include/catalog/pg_type.dat).
 const (
+	oidChar        = 18
 	oidOID         = 26
 	oidFloat4      = 700
 	oidFloat8      = 701
@@ -45,6 +56,7 @@ func ruleFor(t baseType, typmod int32, m batch.Type, native bool) (rule, string)
 		typmod = t.typmod
 	}
 	isTime := t.oid == oidTimestamp || t.oid == oidTimestamptz
+	isFloat := m.Kind == batch.Float32 || m.Kind == batch.Float64
 	switch {
 	case m.Kind == batch.Decimal && t.oid == oidMoney:
 		return numberRule("%s::pg_catalog.numeric"), ""
@@ -53,11 +65,17 @@ func ruleFor(t baseType, typmod int32, m batch.Type, native bool) (rule, string)
 	case m.Kind == batch.Decimal || m.Kind == batch.String && t.oid == oidNumeric:
 		return numberRule("%s"), ""
 	case m.Kind == batch.Date && t.oid == oidDate:
-		return clampRule("pg_catalog.trunc(extract(epoch FROM %s) / 86400)", minDay, maxDay, dayLiteral), clampLoss
+		return clampRule("pg_catalog.trunc(extract(epoch FROM %s) / 86400)", t.name, minDay, maxDay, dayLiteral), clampLoss
 	case (m.Kind == batch.Timestamp || m.Kind == batch.TimestampNTZ) && isTime:
-		return clampRule("pg_catalog.trunc(extract(epoch FROM %s) * 1000000)", minMicro, maxMicro, microLiteral), clampLoss
-	case m.Kind == batch.Float32 || m.Kind == batch.Float64:
+		return clampRule("pg_catalog.trunc(extract(epoch FROM %s) * 1000000)", t.name, minMicro, maxMicro, microLiteral), clampLoss
+	case isFloat && (t.oid == oidFloat4 || t.oid == oidFloat8 && m.Kind == batch.Float64):
 		return floatRule(m), ""
+	case isFloat && t.oid == oidMoney:
+		return numberRule("%s::pg_catalog.numeric"), ""
+	case isFloat: // a float that isn't the source's number isn't equal to it
+		return numberRule("%s"), ""
+	case m.Kind == batch.String && t.oid == oidChar:
+		return charRule(), ""
 	case m.Kind == batch.String && t.isArray:
 		return arrayRule(t), ""
 	case m.Kind == batch.String && t.name == "hstore":
@@ -122,7 +140,25 @@ func numberMirror(dst []byte, c *batch.Column, i int) []byte {
 	if c.Type.Kind == batch.Decimal {
 		return appendNumber(dst, decimalText(c, i))
 	}
+	switch c.Type.Kind {
+	case batch.Float32:
+		return appendFloatNumber(dst, float64(c.F32[i]), 32)
+	case batch.Float64:
+		return appendFloatNumber(dst, c.F64[i], 64)
+	}
 	return appendNumber(dst, string(renderMirror(nil, c, i)))
+}
+
+// appendFloatNumber writes the number of which a float is the nearest, as short as
+// can be.
+func appendFloatNumber(dst []byte, f float64, size int) []byte {
+	switch {
+	case math.IsInf(f, 1):
+		return append(dst, "Infinity"...)
+	case math.IsInf(f, -1):
+		return append(dst, "-Infinity"...)
+	}
+	return appendNumber(dst, strconv.FormatFloat(f, 'g', -1, size))
 }
 
 // nativeNumeric is Fabric's documented treatment of numeric in native mirroring:
@@ -140,6 +176,10 @@ func nativeNumeric(typmod int32, m batch.Type) (rule, string) {
 			return dst, true, true, nil
 		}
 		return appendNumber(dst, cut), !whole, false, nil
+	}
+	r.near = func(column, canonical string) string { // what was cut off is below one of the last digit
+		n, one := quoteLiteral(canonical)+"::pg_catalog.numeric", "'1e-"+strconv.Itoa(m.Scale)+"'::pg_catalog.numeric"
+		return fmt.Sprintf("%s OPERATOR(pg_catalog.>) (%s OPERATOR(pg_catalog.-) %s) AND %s OPERATOR(pg_catalog.<) (%s OPERATOR(pg_catalog.+) %s)", column, n, one, column, n, one)
 	}
 	return r, "native mirroring keeps at most 38 digits (else NULL), and no fraction of a numeric without precision"
 }
@@ -174,7 +214,7 @@ const clampLoss = "infinity and years outside 1 to 9999 become the nearest value
 
 // clampRule compares whole numbers that PostgreSQL computes exactly: extract
 // returns a numeric (since version 14).
-func clampRule(expr string, lo, hi int64, literal func(int64) string) rule {
+func clampRule(expr, typ string, lo, hi int64, literal func(int64) string) rule {
 	source := func(dst, text []byte) ([]byte, bool, bool, error) {
 		n, err := wholeNumber(string(text))
 		if err != nil {
@@ -183,12 +223,42 @@ func clampRule(expr string, lo, hi int64, literal func(int64) string) rule {
 		clamped := min(max(n, lo), hi)
 		return strconv.AppendInt(dst, clamped, 10), clamped != n, false, nil
 	}
-	return rule{expr: expr, source: source, mirror: renderMirror, literal: func(canonical string) string {
+	spell := func(canonical string) string {
 		n, err := strconv.ParseInt(canonical, 10, 64)
 		if err != nil {
 			return canonical // not one of ours; PostgreSQL says so
 		}
 		return literal(n)
+	}
+	near := func(column, canonical string) string {
+		bound := quoteLiteral(spell(canonical)) + "::pg_catalog." + typ
+		switch canonical {
+		case strconv.FormatInt(hi, 10):
+			return column + " OPERATOR(pg_catalog.>=) " + bound
+		case strconv.FormatInt(lo, 10):
+			return column + " OPERATOR(pg_catalog.<=) " + bound
+		}
+		return ""
+	}
+	return rule{expr: expr, source: source, mirror: renderMirror, literal: spell, near: near}
+}
+
+// charRule writes a byte beyond ASCII as an octal escape, as PostgreSQL does from
+// version 15 on.
+func charRule() rule {
+	source := func(dst, text []byte) ([]byte, bool, bool, error) {
+		if len(text) == 1 && text[0] >= 0x80 {
+			return fmt.Appendf(dst, `\%03o`, text[0]), false, false, nil
+		}
+		return append(dst, text...), false, false, nil
+	}
+	return rule{expr: "%s", source: source, mirror: renderMirror, literal: plainLiteral, near: func(column, canonical string) string {
+		octal, ok := strings.CutPrefix(canonical, `\`)
+		n, err := strconv.ParseUint(octal, 8, 8)
+		if !ok || err != nil {
+			return ""
+		}
+		return fmt.Sprintf(`%s OPERATOR(pg_catalog.=) (%d)::pg_catalog.int4::pg_catalog."char"`, column, int8(n))
 	}}
 }
 

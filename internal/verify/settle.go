@@ -20,14 +20,15 @@ type candidate struct {
 	lsn    postgres.LSN // of the source, then: whatever made the row so lies before it
 	steady int          // looks since then that found both sides as before
 	before side         // mirror, at the look before
+	alien  bool         // its key is nothing that the source can read
 }
 
 // side is one side's row, or rows, of a key.
 type side struct {
 	n       int
-	row     hash
-	xmin    uint64 // of the source; of several rows the sum
-	columns []hash
+	row     hash   // of several rows the sum
+	xmin    uint64 // of the source, likewise
+	columns []hash // of the first
 }
 
 // same reports whether the source's row was not written in between.
@@ -47,19 +48,14 @@ func (s *side) merge(o side) {
 		*s = o
 		return
 	}
-	if s.n += o.n; o.row != s.row {
-		s.row = hashOf(append(s.row[:], o.row[:]...))
-	}
+	s.n, s.row = s.n+o.n, s.row.plus(o.row)
 }
 
 func (s *side) take(r *row) {
 	s.xmin += uint64(r.xmin)
+	s.row = s.row.plus(r.hash())
 	if s.n++; s.n == 1 {
-		s.row, s.columns = r.hash(), r.columnHashes()
-		return
-	}
-	if h := r.hash(); h != s.row { // a key that the mirror has twice, with different values
-		s.row = hashOf(append(s.row[:], h[:]...))
+		s.columns = r.columnHashes()
 	}
 }
 
@@ -82,6 +78,7 @@ const (
 type settling struct {
 	*comparison
 	keys  *plan
+	whole bool // keys don't find all candidates
 	began time.Time
 	lag   time.Duration // the longest that a row in flight was seen to take
 
@@ -95,6 +92,9 @@ type settling struct {
 // or different although unchanged for long enough, or moving.
 func (c *comparison) settle(ctx context.Context) error {
 	s := &settling{comparison: c, keys: c.plan.keys(), began: time.Now(), seen: -1}
+	if err := s.readKeys(ctx); err != nil {
+		return err
+	}
 	for len(c.cands) > 0 {
 		if err := s.pause(ctx); err != nil {
 			return err
@@ -215,15 +215,16 @@ func (s *settling) report(cand *candidate) {
 	s.res.Differences = append(s.res.Differences, d)
 }
 
-// keyLiterals are the values of a key that PostgreSQL can read; nil of another.
+// keyLiterals are the values of a key as PostgreSQL reads them; nil of one by which
+// it doesn't find the row, and no other.
 func (s *settling) keyLiterals(cand *candidate) []string {
 	var out []string
 	for i, k := range s.plan.key {
-		literal := s.plan.columns[k].rule.literal
-		if cand.key[i] == nil || literal == nil {
+		r, v := s.plan.columns[k].rule, cand.key[i]
+		if v == nil || r.literal == nil || cand.alien || r.around("", *v) != "" {
 			return nil
 		}
-		out = append(out, literal(*cand.key[i]))
+		out = append(out, r.literal(*v))
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -58,7 +59,13 @@ func (c *comparison) compare(ctx context.Context) error {
 			return nil
 		}
 		if rows = l.rows; l.fits(c.limits) || len(sv)+1 == maxLevels {
-			return c.collectAll(ctx, sv, l, source)
+			if err := c.collectAll(ctx, sv, l, source); err != nil {
+				return err
+			}
+			if len(c.cands) == 0 {
+				return errors.New("the checksums of both sides differ, but no row does: one side is not read alike every time")
+			}
+			return nil
 		}
 		sv = append(sv, l)
 	}
@@ -119,13 +126,14 @@ func (c *comparison) collectAll(ctx context.Context, sv sieve, l level, source *
 	return nil
 }
 
-// held is a row of the source, or several equal ones without a key.
+// held is a row of the source, or several that aren't told apart by the key, and
+// what the mirror has of them.
 type held struct {
-	row  hash
-	xmin uint64
-	key  []*string
-	n    int // how many there are
-	met  int // how many of them the mirror has
+	key    []*string
+	xmin   uint64
+	n, met int  // how many rows
+	row    hash // of the source; of several rows the sum
+	other  hash // of the mirror, likewise
 }
 
 // collect reads the rows that pass the sieve on both sides and finds those that
@@ -137,12 +145,12 @@ func (c *comparison) collect(ctx context.Context, sv sieve) error {
 		if !sv.passes(k) {
 			return nil
 		}
-		if h := rows[k]; h != nil {
-			h.n++
-			h.xmin += uint64(r.xmin)
-			return nil
+		h := rows[k]
+		if h == nil {
+			h = &held{key: c.keyOf(r)}
+			rows[k] = h
 		}
-		rows[k] = &held{row: r.hash(), xmin: uint64(r.xmin), key: c.keyOf(r), n: 1}
+		h.n, h.row, h.xmin = h.n+1, h.row.plus(r.hash()), h.xmin+uint64(r.xmin)
 		return nil
 	})
 	if err != nil {
@@ -153,19 +161,18 @@ func (c *comparison) collect(ctx context.Context, sv sieve) error {
 		if !sv.passes(k) {
 			return nil
 		}
-		h := rows[k]
-		if h != nil && h.row == r.hash() && h.met < h.n {
-			h.met++
+		if h := rows[k]; h != nil {
+			h.met, h.other = h.met+1, h.other.plus(r.hash())
 			return nil
 		}
-		c.candidate(k, h, func() []*string { return c.keyOf(r) })
+		c.candidate(k, &held{}, func() []*string { return c.keyOf(r) })
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	for k, h := range rows {
-		if h.met < h.n {
+		if h.met != h.n || h.other != h.row {
 			c.candidate(k, h, func() []*string { return h.key })
 		}
 	}
@@ -181,11 +188,7 @@ func (c *comparison) candidate(k hash, h *held, key func() []*string) {
 		c.cut = true
 		return
 	}
-	cand := &candidate{key: key(), since: c.taken, lsn: c.lsn}
-	if h != nil {
-		cand.source = side{n: h.n, row: h.row, xmin: h.xmin}
-	}
-	c.cands[k] = cand
+	c.cands[k] = &candidate{key: key(), since: c.taken, lsn: c.lsn, source: side{n: h.n, row: h.row, xmin: h.xmin}}
 }
 
 // keyColumns are those by which a row is known: all without a key.

@@ -1,0 +1,196 @@
+package verify
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgmirror/pgmirror/internal/batch"
+	"github.com/pgmirror/pgmirror/internal/localpg"
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
+)
+
+// Keys that the mirror can't hold as they are find their rows at the source, and
+// keys that become one in the mirror are counted.
+func TestInexactKeys(t *testing.T) {
+	c := start(t)
+	url := c.URL("", "", "postgres")
+	put := map[batch.Kind]func(*batch.Column, int64){
+		batch.Date:      func(c *batch.Column, n int64) { c.AppendInt32(int32(n)) },
+		batch.Timestamp: func(c *batch.Column, n int64) { c.AppendInt64(n) },
+		batch.Decimal:   func(c *batch.Column, n int64) { c.AppendInt128(batch.Int128{Hi: n >> 63, Lo: uint64(n)}) },
+	}
+	for _, k := range []struct {
+		typ, source, other string // the other value of the source becomes the same
+		kind               batch.Kind
+		mirror             int64
+		name               string
+	}{
+		{"date", "infinity", "10000-01-01", batch.Date, maxDay, "9999-12-31"},
+		{"date", "-infinity", "0044-03-15 BC", batch.Date, minDay, "0001-01-01"},
+		{"timestamp", "infinity", "10000-01-01", batch.Timestamp, maxMicro, "9999-12-31 23:59:59.999999Z"},
+		{"timestamptz", "-infinity", "0044-03-15 BC", batch.Timestamp, minMicro, "0001-01-01 00:00:00.000000Z"},
+		{"numeric", "1.5", "1.25", batch.Decimal, 1, "1"},
+		{"numeric", "-1.5", "-1.75", batch.Decimal, -1, "-1"},
+		{"numeric", "0.5", "-0.5", batch.Decimal, 0, "0"},
+	} {
+		key := batch.Type{Kind: k.kind}
+		if k.kind == batch.Decimal {
+			key.Precision = 38
+		}
+		mirror := func(values ...int32) *batch.Batch {
+			b := batch.New(&batch.Schema{Fields: []batch.Field{{Name: "k", Type: key}, {Name: "v", Type: batch.Type{Kind: batch.Int32}}}}, false)
+			for _, v := range values {
+				put[k.kind](&b.Cols[0], k.mirror)
+				b.Cols[1].AppendInt32(v)
+				b.EndRow()
+			}
+			return b
+		}
+		for _, tt := range []struct {
+			name    string
+			rows    string // of the source
+			mirror  []int32
+			settled bool // the mirror then has 7
+			state   State
+			want    []RowDifference
+		}{
+			{name: "same", rows: "(K, 7)", mirror: []int32{7}, state: Lossy},
+			{name: "missing", rows: "(K, 7)", state: Differs, want: []RowDifference{{Kind: Missing}}},
+			{name: "changed", rows: "(K, 7)", mirror: []int32{9}, state: Differs, want: []RowDifference{{Kind: Changed, Columns: []string{"v"}}}},
+			{name: "in flight", rows: "(K, 7)", settled: true, state: Lossy},
+			{name: "two", rows: "(K, 7), (L, 8)", mirror: []int32{8, 7}, state: Lossy},
+			{name: "two become one", rows: "(K, 7), (L, 8)", mirror: []int32{7}, state: Differs, want: []RowDifference{{Kind: Missing}}},
+			{name: "one twice", rows: "(K, 7), (L, 8)", mirror: []int32{7, 7}, state: Differs, want: []RowDifference{{Kind: Changed}}},
+		} {
+			localpgtest.Exec(t, url, "DROP TABLE IF EXISTS a", fmt.Sprintf("CREATE TABLE a (k %s PRIMARY KEY, v int)", k.typ),
+				"INSERT INTO a SELECT (CASE k WHEN 'K' THEN '"+k.source+"' ELSE '"+k.other+"' END)::"+k.typ+", v FROM (VALUES "+quoteNames(tt.rows)+") x (k, v)")
+			var m fakeMirror
+			m.publish(mirror(tt.mirror...))
+			settle := time.Millisecond
+			if tt.settled {
+				settle = 10 * time.Second
+				timer := time.AfterFunc(200*time.Millisecond, func() { m.publish(mirror(7)) })
+				defer timer.Stop()
+			}
+			got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/a"), Native: true, Settle: settle, open: m.open}).Tables[0]
+			for i := range tt.want {
+				tt.want[i].Key = "k=" + k.name
+			}
+			if diff := cmp.Diff(tt.want, got.Differences); diff != "" || got.State != tt.state {
+				t.Errorf("%s %s, %s: got %s %s, want %s; differences (-want +got):\n%s", k.typ, k.source, tt.name, got.State, got.Reason, tt.state, diff)
+			}
+		}
+	}
+}
+
+func quoteNames(rows string) string {
+	var out []byte
+	for _, b := range []byte(rows) {
+		if b == 'K' || b == 'L' {
+			out = append(out, '\'', b, '\'')
+		} else {
+			out = append(out, b)
+		}
+	}
+	return string(out)
+}
+
+// A key of the mirror that the source can't read is an extra row's; one that the source
+// has, though it can't read it any more, is found.
+func TestUnreadableKeys(t *testing.T) {
+	c := start(t)
+	url := c.URL("", "", "postgres")
+	localpgtest.Exec(t, url, "CREATE DOMAIN positive AS int CHECK (VALUE > 0)", "CREATE TABLE checked (k positive PRIMARY KEY, v int)", "INSERT INTO checked VALUES (1, 1), (2, 2)",
+		"CREATE TYPE mood AS ENUM ('sad', 'ok')", "CREATE TABLE renamed (k mood PRIMARY KEY, v int)", "INSERT INTO renamed VALUES ('sad', 1), ('ok', 2)",
+		"CREATE DOMAIN loose AS int", "CREATE TABLE late (k loose PRIMARY KEY, v int)", "INSERT INTO late VALUES (1, 1), (-2, 2)")
+	l := newLake(t, endpoint(c))
+	b := l.read("public", "checked", nil)
+	b.Cols[0].I32[0] = -1
+	l.write("public/checked", b)
+	l.write("public/renamed", l.read("public", "renamed", nil))
+	b = l.read("public", "late", nil)
+	b.Cols[1].I32[1] = 9
+	l.write("public/late", b)
+	localpgtest.Exec(t, url, "ALTER TYPE mood RENAME VALUE 'sad' TO 'gloomy'", "ALTER DOMAIN loose ADD CHECK (VALUE > 0) NOT VALID")
+	want := map[string][]RowDifference{
+		"public.checked": {{Key: "k=-1", Kind: Extra}, {Key: "k=1", Kind: Missing, Values: []string{"1"}}},
+		"public.renamed": {{Key: "k=gloomy", Kind: Missing, Values: []string{"gloomy"}}, {Key: "k=sad", Kind: Extra}},
+		"public.late":    {{Key: "k=-2", Kind: Changed, Columns: []string{"v"}}},
+	}
+	for name, got := range l.verify(false) {
+		if diff := cmp.Diff(want[name], got.Differences); diff != "" || got.State != Differs {
+			t.Errorf("%s: got %s %s, differences (-want +got):\n%s", name, got.State, got.Reason, diff)
+		}
+	}
+}
+
+// A "char" beyond ASCII is the same in all versions of PostgreSQL, in a key as well.
+func TestCharBeyondASCII(t *testing.T) {
+	c := localpgtest.Start(t, localpg.Options{})
+	localpgtest.Exec(t, c.URL("", "", "postgres"), `CREATE TABLE a (k "char" PRIMARY KEY, v "char")`, `INSERT INTO a VALUES ((-56)::int4::"char", (-57)::int4::"char"), ('a', 'b')`)
+	l := newLake(t, endpoint(c))
+	b := l.read("public", "a", nil)
+	l.write("public/a", b)
+	if got := l.verify(false)["public.a"]; got.State != Equal {
+		t.Errorf("got %s %s %v, want equal", got.State, got.Reason, got.Differences)
+	}
+	l.s = newLake(t, l.e).s
+	l.write("public/a", b.Select([]int32{1}))
+	want := []RowDifference{{Key: `k=\310`, Kind: Missing}}
+	if got := l.verify(false)["public.a"]; !cmp.Equal(got.Differences, want) {
+		t.Errorf("got %s %s %v, want %v", got.State, got.Reason, got.Differences, want)
+	}
+}
+
+// A number is equal to a float of the mirror that stands for it and for nothing else.
+func TestFloatsForNumbers(t *testing.T) {
+	c := start(t)
+	url := c.URL("", "", "postgres")
+	for _, tt := range []struct {
+		typ, value string
+		mirror     float64
+		single     bool
+		want       State
+	}{
+		{"bigint", "9007199254740992", 1 << 53, false, Equal}, {"bigint", "9007199254740993", 1 << 53, false, Differs}, {"bigint", "16777217", 1 << 24, true, Differs},
+		{"numeric(30,10)", "12345678901234567890.1234567891", 12345678901234567890.1234567891, false, Differs}, {"numeric(30,10)", "0.1", 0.1, false, Equal}, {"numeric(30,10)", "0", math.Copysign(0, -1), false, Equal},
+		{"numeric", "NaN", math.NaN(), false, Equal}, {"numeric", "-Infinity", math.Inf(-1), false, Equal}, {"numeric", "1e400", math.Inf(1), false, Differs}, {"money", "1.25", 1.25, false, Equal},
+		{"double precision", "0.1234567890123", 0.1234567890123, true, Differs}, {"double precision", "Infinity", math.Inf(1), true, Equal}, {"real", "0.1", 0.1, true, Equal},
+	} {
+		localpgtest.Exec(t, url, "DROP TABLE IF EXISTS a", "CREATE TABLE a (v "+tt.typ+")", "INSERT INTO a VALUES ('"+tt.value+"')")
+		kind := batch.Float64
+		if tt.single {
+			kind = batch.Float32
+		}
+		b := batch.New(&batch.Schema{Fields: []batch.Field{{Name: "v", Type: batch.Type{Kind: kind}}}}, false)
+		if tt.single {
+			b.Cols[0].AppendFloat32(float32(tt.mirror))
+		} else {
+			b.Cols[0].AppendFloat64(tt.mirror)
+		}
+		b.EndRow()
+		l := newLake(t, endpoint(c))
+		l.write("public/a", b)
+		if got := l.verify(false)["public.a"]; got.State != tt.want {
+			t.Errorf("%s %s as %v: got %s %s %v, want %s", tt.typ, tt.value, tt.mirror, got.State, got.Reason, got.Differences, tt.want)
+		}
+	}
+}
+
+// A side that is read differently the second time is not equal.
+func TestUnsteadyMirror(t *testing.T) {
+	c := start(t)
+	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems, "INSERT INTO items VALUES (1, '', 1)")
+	files := manyFiles{reads: map[string]int{}}
+	files.add([]item{{id: 1, name: new(string), price: 99}})
+	right := itemBatch([]item{{id: 1, name: new(string), price: 100}})
+	files.done = func() { files.batches[0] = right }
+	got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: time.Millisecond, open: files.open}).Tables[0]
+	if got.State != Unreadable || got.Checksum == got.MirrorChecksum && got.Checksum != "" {
+		t.Errorf("got %s %s, want unreadable", got.State, got.Reason)
+	}
+}
