@@ -104,7 +104,7 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	if err := o.repairable(cfg); err != nil {
 		return err
 	}
-	tables, err := o.deltaTables(ses)
+	tables, place, err := o.deltaTables(ses)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	view.told = time.Now()
 	view.begin(cfg)
 	look := verify.Config{
-		Source: named(ses.clients.Endpoint(&ses.facts), "pgmirror verify"), Tables: tables, Only: o.tables, Settle: o.settle,
+		Source: named(ses.clients.Endpoint(&ses.facts), "pgmirror verify"), Tables: tables, Mirror: place, Only: o.tables, Settle: o.settle,
 		Native: cfg.Mode == config.Native, Events: view.event, Workers: o.workers, Memory: int64(o.memory) << 20,
 		Resume: before, Save: o.writeReceipt,
 	}
@@ -184,19 +184,24 @@ func (o verifyOptions) writable() error {
 	return nil
 }
 
-// deltaTables are the mirror's Delta tables, or those of a folder.
-func (o verifyOptions) deltaTables(ses *session) (store.Store, error) {
+// deltaTables are the mirror's Delta tables, or those of a folder, and where they are.
+func (o verifyOptions) deltaTables(ses *session) (tables store.Store, place string, err error) {
 	if o.delta != "" {
 		if _, err := os.Stat(o.delta); err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		return store.OpenDir(o.delta)
+		if place, err = filepath.Abs(o.delta); err != nil {
+			return nil, "", err
+		}
+		tables, err = store.OpenDir(o.delta)
+		return tables, place, err
 	}
 	m, err := ses.mirror()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return ses.files(m.ID, "Tables")
+	tables, err = ses.files(m.ID, "Tables")
+	return tables, ses.cfg.Workspace + "/" + m.ID, err
 }
 
 // wanted tells which tables must be in the mirror: those named on the command

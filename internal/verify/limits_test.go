@@ -117,6 +117,10 @@ func TestResume(t *testing.T) {
 		"one differs": {func(r *Receipt) { r.Tables[0].State = Differs }, []string{"items"}},
 		"one missing": {func(r *Receipt) { r.Tables = r.Tables[:1] }, []string{"more"}},
 		"finished":    {func(r *Receipt) { r.Finished = first.Finished }, []string{"items", "more"}},
+		// Under the names of the receipt there are other tables now.
+		"made anew at the source": {func(r *Receipt) { r.Tables[1].SourceOID++ }, []string{"more"}},
+		"made anew in the mirror": {func(r *Receipt) { r.Tables[0].DeltaID = "another" }, []string{"items"}},
+		"an earlier mirror":       {func(r *Receipt) { r.Tables[0].DeltaVersion++ }, []string{"items"}},
 	} {
 		got, read, err := run(test.change)
 		if err != nil {
@@ -134,9 +138,15 @@ func TestResume(t *testing.T) {
 	if err != nil || !slices.Equal(read, []string{"more"}) || len(got.Tables) != 2 || got.Count(Equal) != 2 {
 		t.Errorf("of one table: compared %v, %v, got %+v, want the other's result as well", read, err, got)
 	}
+	got, _, err = run(func(r *Receipt) { r.Tables[0].SourceOID++ })
+	if err != nil || len(got.Tables) != 1 {
+		t.Errorf("of one table: got %+v, %v, want nothing of the other, which was made anew", got, err)
+	}
 	cfg.Only = nil
 	for name, change := range map[string]func(*Receipt){
 		"another source": func(r *Receipt) { r.Source = "elsewhere" },
+		"another server": func(r *Receipt) { r.System = "7" },
+		"another mirror": func(r *Receipt) { r.Mirror = "elsewhere" },
 		"another mode":   func(r *Receipt) { r.Native = true },
 		"another format": func(r *Receipt) { r.Format++ },
 	} {
@@ -146,11 +156,27 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// Names with dots in them are not taken for each other.
+func TestResumeDots(t *testing.T) {
+	c := start(t)
+	localpgtest.Exec(t, c.URL("", "", "postgres"), `CREATE SCHEMA "a.b"`, "CREATE SCHEMA a", `CREATE TABLE "a.b".c (i int PRIMARY KEY)`, `CREATE TABLE a."b.c" (i int PRIMARY KEY)`, `INSERT INTO a."b.c" VALUES (1)`)
+	l := newLake(t, endpoint(c))
+	l.write("a.b/c", l.read("a.b", "c", nil))
+	l.write("a/b.c", l.read("a.b", "c", nil))
+	cfg := Config{Source: l.e, Tables: l.s, Settle: time.Millisecond}
+	first := mustRun(t, cfg)
+	first.Finished, first.Tables = time.Time{}, first.Tables[1:]
+	cfg.Resume = first
+	if r := mustRun(t, cfg); len(r.Tables) != 2 || r.Tables[0].State != Differs || r.Tables[1].State != Equal {
+		t.Errorf("got %+v, want a.\"b.c\" to differ", r.Tables)
+	}
+}
+
 func TestReadReceipt(t *testing.T) {
-	if r, err := ReadReceipt([]byte(`{"format":1,"source":"x","tables":[]}`)); err != nil || r.Source != "x" || !r.Finished.IsZero() {
+	if r, err := ReadReceipt([]byte(`{"format":2,"source":"x","tables":[]}`)); err != nil || r.Source != "x" || !r.Finished.IsZero() {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	for _, bad := range []string{"", "[]", `{"format":2}`, `{"source":"x"}`, `{"format":1,"tables":7}`} {
+	for _, bad := range []string{"", "[]", `{"format":1}`, `{"source":"x"}`, `{"format":2,"tables":7}`} {
 		if _, err := ReadReceipt([]byte(bad)); !errors.Is(err, ErrReceipt) {
 			t.Errorf("%q: got error %v, want ErrReceipt", bad, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,6 +22,19 @@ type pair struct {
 }
 
 func (p pair) title() string { return p.schema + "." + p.name }
+
+// result is a result that nothing was found for yet.
+func (p pair) result(started time.Time) TableResult {
+	return TableResult{Schema: p.schema, Name: p.name, Started: started.UTC(), SourceOID: p.oid(), DeltaVersion: -1}
+}
+
+// oid is the source's table; 0 when there is none.
+func (p pair) oid() uint32 {
+	if p.source == nil {
+		return 0
+	}
+	return p.source.OID
+}
 
 // bytes is about the size of the table at the source.
 func (p pair) bytes() int64 {
@@ -57,9 +71,8 @@ func pairTables(ctx context.Context, conn *pgx.Conn, cfg Config) ([]pair, error)
 	for name, m := range mirrors {
 		pairs = append(pairs, pair{path.Dir(name), path.Base(name), nil, m})
 	}
-	pairs, err = only(pairs, cfg.Only)
 	slices.SortFunc(pairs, func(a, b pair) int { return cmp.Or(cmp.Compare(a.schema, b.schema), cmp.Compare(a.name, b.name)) })
-	return pairs, err
+	return pairs, nil
 }
 
 // takeMirrors gives every table its mirror, by its OID, and leaves the mirrors of

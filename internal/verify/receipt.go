@@ -2,6 +2,7 @@ package verify
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 )
 
 // ReceiptFormat is the version of Receipt as JSON.
-const ReceiptFormat = 1
+const ReceiptFormat = 2
 
 // State is what a verification says of a table.
 type State string
@@ -34,10 +35,12 @@ type Receipt struct {
 	Format        int           `json:"format"` // ReceiptFormat
 	Source        string        `json:"source"` // user, host and database, never a password
 	ServerVersion string        `json:"serverVersion"`
+	System        string        `json:"system,omitempty"` // the server's system identifier; empty when the role may not ask for it
+	Mirror        string        `json:"mirror"`           // Config.Mirror
 	Native        bool          `json:"native"`
 	Started       time.Time     `json:"started"`
 	Finished      time.Time     `json:"finished,omitzero"`
-	Tables        []TableResult `json:"tables"` // ordered by schema and name
+	Tables        []TableResult `json:"tables"` // ordered by schema and name; each with its own time
 }
 
 // ReadReceipt reads a receipt, and refuses one of a format that it doesn't know.
@@ -69,9 +72,9 @@ func (r *Receipt) Replace(t TableResult) {
 	r.Tables = slices.Insert(r.Tables, at, t)
 }
 
-// done is what the run that is resumed has proved already. A receipt that is
-// finished leaves nothing to resume: everything is compared anew.
-func (cfg Config) done(now *Receipt) (map[string]TableResult, error) {
+// resumable refuses a receipt of something else. One that is finished leaves nothing
+// to resume: everything is compared anew.
+func (cfg Config) resumable(now *Receipt) (*Receipt, error) {
 	r := cfg.Resume
 	switch {
 	case r == nil || !r.Finished.IsZero():
@@ -80,28 +83,33 @@ func (cfg Config) done(now *Receipt) (map[string]TableResult, error) {
 		return nil, fmt.Errorf("%w: it has format %d, not %d", ErrReceipt, r.Format, ReceiptFormat)
 	case r.Source != now.Source || r.Native != now.Native:
 		return nil, fmt.Errorf("%w: it is of %s, not of %s", ErrReceipt, r.Source, now.Source)
-	}
-	done := map[string]TableResult{}
-	for _, t := range r.Tables {
-		if t.State == Equal || t.State == Lossy {
-			done[t.Schema+"."+t.Name] = t
-		}
+	case r.System != now.System && r.System != "" && now.System != "":
+		return nil, fmt.Errorf("%w: it is of the server %s, not of %s, which has its name now", ErrReceipt, r.System, now.System)
+	case r.Mirror != now.Mirror:
+		return nil, fmt.Errorf("%w: it is of the mirror %s, not of %s", ErrReceipt, r.Mirror, now.Mirror)
 	}
 	now.Started = r.Started
-	return done, nil
+	return r, nil
 }
 
-// keep takes over what the run that is resumed found of tables that nobody asks for
-// now.
-func (cfg Config) keep(r *Receipt, asked []pair) {
-	if len(cfg.Only) == 0 {
-		return // a table that is no more has no result
+// of is what the receipt says of a table, if both its sides are still the same tables:
+// not made anew, not another one under the name.
+func (r *Receipt) of(ctx context.Context, cfg Config, p pair) (TableResult, bool) {
+	i := slices.IndexFunc(r.Tables, func(t TableResult) bool { return t.Schema == p.schema && t.Name == p.name })
+	if i < 0 {
+		return TableResult{}, false
 	}
-	for _, t := range cfg.Resume.Tables {
-		if !slices.ContainsFunc(asked, func(p pair) bool { return p.schema == t.Schema && p.name == t.Name }) {
-			r.Replace(t)
-		}
+	t := r.Tables[i]
+	switch {
+	case t.SourceOID != p.oid():
+		return t, false
+	case t.DeltaVersion < 0: // it says nothing of what is in the mirror's
+		return t, true
+	case p.mirror == nil:
+		return t, false
 	}
+	m, err := cfg.open(ctx, p.mirror)
+	return t, err == nil && m.told().table == t.DeltaID && m.version() >= t.DeltaVersion // unreadable: looked at anew, which says why
 }
 
 // Mismatch reports whether any table differs.
@@ -130,8 +138,10 @@ type TableResult struct {
 	Seconds        float64   `json:"seconds"`
 	Rows           int64     `json:"rows"` // of the source
 	MirrorRows     int64     `json:"mirrorRows"`
-	DeltaVersion   int64     `json:"deltaVersion"`       // -1: none was read
-	Checksum       string    `json:"checksum,omitempty"` // of the source's rows: the sum of their 128-bit hashes, in hex
+	SourceOID      uint32    `json:"sourceOid,omitempty"` // 0: the source has no such table
+	DeltaID        string    `json:"deltaId,omitempty"`   // the Delta table's own
+	DeltaVersion   int64     `json:"deltaVersion"`        // -1: none was read
+	Checksum       string    `json:"checksum,omitempty"`  // of the source's rows: the sum of their 128-bit hashes, in hex
 	MirrorChecksum string    `json:"mirrorChecksum,omitempty"`
 	Key            []string  `json:"key,omitempty"` // columns; none: rows are told apart by all their values
 

@@ -36,6 +36,7 @@ func (c *comparison) prepare(ctx context.Context) (err error) {
 	if c.plan, err = newPlan(ctx, c.conn, c.source, c.mirror.fields(), c.cfg.Native); err != nil {
 		return err
 	}
+	c.res.DeltaID = c.mirror.told().table
 	c.res.DeltaVersion, c.res.LeftOut, c.res.OnlyMirror, c.res.Key = c.mirror.version(), c.plan.left, c.plan.extra, nil
 	for _, k := range c.plan.key {
 		c.res.Key = append(c.res.Key, c.plan.columns[k].name)

@@ -33,6 +33,8 @@ type Config struct {
 	// observed: three times that, at least 2 s.
 	Settle time.Duration
 
+	Mirror string // what the mirror is called in receipts: a place that no other mirror has
+
 	// Called is what the mirror calls a table of the source, when not by its own
 	// name: an open mirror's folders have escaped names. nil: by its own.
 	Called func(schema, table string) (string, string)
@@ -55,9 +57,10 @@ type Config struct {
 	// call at a time; may be nil. Its error ends the run.
 	Save func(*Receipt) error
 
-	// Resume is the receipt of a verification of the same source that didn't come
-	// to its end. What it found equal, or lossy, isn't compared again; what it found
-	// of tables beside Only stays as it is.
+	// Resume is the receipt of a verification of the same source and mirror that
+	// didn't come to its end. What it found equal, or lossy, isn't compared again; what
+	// it found of tables beside Only stays as it is. Both hold only for tables that
+	// weren't made anew on either side.
 	Resume *Receipt
 
 	open     func(ctx context.Context, t store.Store) (mirrorTable, error) // nil: openDelta
@@ -114,45 +117,84 @@ type Event struct {
 // the error is about the run as a whole, and there is no receipt then.
 func Run(ctx context.Context, cfg Config) (*Receipt, error) {
 	cfg = cfg.withDefaults()
-	r := &Receipt{Format: ReceiptFormat, Source: cfg.Source.String(), Native: cfg.Native, Started: time.Now().UTC()}
+	r := &Receipt{Format: ReceiptFormat, Source: cfg.Source.String(), Mirror: cfg.Mirror, Native: cfg.Native, Started: time.Now().UTC()}
 	conn, err := cfg.Source.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version')").Scan(&r.ServerVersion); err != nil {
-		return nil, fmt.Errorf("ask the source for its version: %w", err)
+	if err := r.identify(ctx, conn); err != nil {
+		return nil, err
 	}
-	pairs, err := pairTables(ctx, conn, cfg)
+	before, err := cfg.resumable(r)
 	if err != nil {
 		return nil, err
 	}
-	done, err := cfg.done(r)
+	all, err := pairTables(ctx, conn, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if done != nil {
-		cfg.keep(r, pairs)
+	asked, err := only(all, cfg.Only)
+	if err != nil {
+		return nil, err
 	}
-	if err := verifyTables(ctx, cfg, pairs, done, r); err != nil {
+	if before != nil {
+		asked = before.takeOver(ctx, cfg, all, asked, r)
+	}
+	if err := verifyTables(ctx, cfg, asked, r); err != nil {
 		return nil, err
 	}
 	r.Finished = time.Now().UTC()
 	return r, nil
 }
 
-// verifyTables compares all pairs but those that are done, and puts the results
-// into the receipt.
-func verifyTables(ctx context.Context, cfg Config, pairs []pair, done map[string]TableResult, r *Receipt) error {
-	var open []pair
-	for _, p := range pairs {
-		if res, ok := done[p.title()]; ok {
-			r.Replace(res)
-			cfg.Events(Event{Type: "compared", Schema: p.schema, Table: p.name, Version: res.DeltaVersion, Result: &res})
-			continue
-		}
-		open = append(open, p)
+// identify asks the server who it is.
+func (r *Receipt) identify(ctx context.Context, conn *pgx.Conn) error {
+	var may bool
+	err := conn.QueryRow(ctx, "SELECT current_setting('server_version'), has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')").Scan(&r.ServerVersion, &may)
+	if err == nil && may {
+		err = conn.QueryRow(ctx, "SELECT system_identifier::text FROM pg_catalog.pg_control_system()").Scan(&r.System)
 	}
+	if err != nil {
+		return fmt.Errorf("ask the source for its version: %w", err)
+	}
+	return nil
+}
+
+// takeOver puts into a receipt what the receipt of the run that is resumed says:
+// of the tables asked for those that it found right, of the others all. It returns
+// the tables that are left to compare.
+func (r *Receipt) takeOver(ctx context.Context, cfg Config, all, asked []pair, now *Receipt) []pair {
+	found, same := make([]TableResult, len(all)), make([]bool, len(all))
+	var g errgroup.Group
+	g.SetLimit(8)
+	for i, p := range all {
+		g.Go(func() error {
+			found[i], same[i] = r.of(ctx, cfg, p)
+			return nil
+		})
+	}
+	_ = g.Wait() // they return nil
+	var left []pair
+	for i, p := range all {
+		wanted, right := slices.Contains(asked, p), found[i].State == Equal || found[i].State == Lossy
+		taken := same[i] && (right || !wanted)
+		if taken {
+			now.Replace(found[i])
+		}
+		switch {
+		case wanted && taken:
+			cfg.Events(Event{Type: "compared", Schema: p.schema, Table: p.name, Version: found[i].DeltaVersion, Result: &found[i]})
+		case wanted:
+			left = append(left, p)
+		}
+	}
+	return left
+}
+
+// verifyTables compares pairs and puts the results into the receipt.
+func verifyTables(ctx context.Context, cfg Config, open []pair, r *Receipt) error {
+	open = slices.Clone(open)
 	slices.SortStableFunc(open, func(a, b pair) int { return cmp.Compare(b.bytes(), a.bytes()) })
 	var mu sync.Mutex // of r
 	g, ctx := errgroup.WithContext(ctx)
@@ -183,7 +225,7 @@ const retries = 3
 // that ctx has ended.
 func verifyTable(ctx context.Context, cfg Config, p pair) (TableResult, error) {
 	started := time.Now()
-	res := TableResult{Schema: p.schema, Name: p.name, Started: started.UTC(), DeltaVersion: -1}
+	res := p.result(started)
 	cfg.Events(Event{Type: "comparing", Schema: p.schema, Table: p.name})
 	var err error
 	switch {
@@ -205,7 +247,9 @@ func verifyTable(ctx context.Context, cfg Config, p pair) (TableResult, error) {
 		return res, ctx.Err()
 	}
 	if err != nil {
-		res = TableResult{Schema: p.schema, Name: p.name, Started: res.Started, DeltaVersion: res.DeltaVersion, State: Unreadable, Reason: err.Error()}
+		version, id := res.DeltaVersion, res.DeltaID
+		res = p.result(started)
+		res.DeltaVersion, res.DeltaID, res.State, res.Reason = version, id, Unreadable, err.Error()
 	}
 	res.Seconds = time.Since(started).Seconds()
 	cfg.Events(Event{Type: "compared", Schema: p.schema, Table: p.name, Version: res.DeltaVersion, Differ: res.Differing, Result: &res})
@@ -220,7 +264,7 @@ func compareTable(ctx context.Context, cfg Config, p pair, res *TableResult) err
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	*res = TableResult{Schema: p.schema, Name: p.name, Started: res.Started, DeltaVersion: -1}
+	*res = p.result(res.Started)
 	c := &comparison{cfg: cfg, pair: p, conn: conn, res: res, memory: cfg.Memory / int64(cfg.Workers)}
 	return c.run(ctx)
 }
