@@ -326,6 +326,11 @@ func TestDocumentedLoss(t *testing.T) {
 	if amounts.State != Lossy || len(amounts.Lossy) != 2 || amounts.Lossy[0].Rows != 2 || amounts.Lossy[1].Rows != 3 || len(amounts.LeftOut) != 1 || amounts.LeftOut[0].Column != "j" {
 		t.Errorf("amounts: got %+v", amounts)
 	}
+	localpgtest.Exec(t, c.URL("", "", "postgres"), "ALTER TABLE amounts ADD COLUMN total int; UPDATE amounts SET total = id WHERE id = 2") // which the mirror should have
+	if got := l.verify(true)["public.amounts"]; got.State != Differs || got.Differing != 1 || len(got.LeftOut) != 1 {
+		t.Errorf("without a column of integers: got %+v", got)
+	}
+	localpgtest.Exec(t, c.URL("", "", "postgres"), "ALTER TABLE amounts DROP COLUMN total")
 	if got := l.verify(false)["public.amounts"]; got.State != Differs || got.Differing != 3 {
 		t.Errorf("in open mode nothing of this is documented: got %+v", got)
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgmirror/pgmirror/internal/postgres"
@@ -28,6 +30,10 @@ func (s *settling) lookAtSource(ctx context.Context) error {
 		now[k].take(r)
 		return nil
 	}
+	if err := s.lookAtWriters(ctx); err != nil { // after the mirror, and before the snapshot
+		return err
+	}
+	wrote := &writers{time.Now(), slices.Collect(maps.Keys(s.now))}
 	err := s.atSource(ctx, func(t *postgres.Table) error {
 		if shape(t) != shape(s.source) {
 			return errRedefined
@@ -58,8 +64,51 @@ func (s *settling) lookAtSource(ctx context.Context) error {
 		if changed || cand.extra() && !cand.mirror.equal(cand.before) {
 			cand.since, cand.lsn, cand.steady = done, lsn, 0
 		}
+		if changed || cand.wrote == nil || !cand.mirror.equal(cand.before) {
+			cand.wrote = wrote
+		}
 	}
 	return nil
+}
+
+// writers are transactions that were writing to the table at some time.
+type writers struct {
+	at  time.Time
+	who []string
+}
+
+// lookAtWriters finds the transactions that have written to the table and aren't over
+// for all to see. A commit is sent to mirrors before it is visible, long before while
+// it waits for a standby; its locks go later.
+func (s *settling) lookAtWriters(ctx context.Context) error {
+	rows, err := s.conn.Query(ctx, `WITH RECURSIVE t AS (SELECT $1::oid AS oid UNION ALL SELECT i.inhrelid FROM t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid)
+		SELECT l.virtualtransaction, coalesce(pg_catalog.bool_or(a.wait_event = 'SyncRep'), false)
+		FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+		WHERE l.locktype = 'relation' AND l.relation IN (SELECT oid FROM t) AND l.granted AND l.mode = 'RowExclusiveLock'
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+		GROUP BY 1`, s.source.OID)
+	if err != nil {
+		return fmt.Errorf("ask the source who writes: %w", err)
+	}
+	s.now = map[string]bool{}
+	var who string
+	var standby bool
+	if _, err := pgx.ForEachRow(rows, []any{&who, &standby}, func() error { s.now[who] = standby; return nil }); err != nil {
+		return fmt.Errorf("ask the source who writes: %w", err)
+	}
+	return nil
+}
+
+// hidden reports whether one of them may have committed without anybody seeing it yet.
+// One that isn't known to wait for a standby is thought to for a while only: it may
+// just be open.
+func (s *settling) hidden(w *writers) bool {
+	for _, who := range w.who {
+		if standby, there := s.now[who]; standby || there && time.Since(w.at) < s.cfg.unseen {
+			return true
+		}
+	}
+	return false
 }
 
 const lookupKeys = 500 // in one statement

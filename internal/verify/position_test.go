@@ -73,6 +73,93 @@ func TestPositions(t *testing.T) {
 	})
 }
 
+// A mirror that doesn't say how far it has come is given minutes.
+func TestNeeded(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name        string
+		pos         position
+		settle, lag time.Duration
+		alive       bool
+		steady      int
+		needed      time.Duration
+	}{
+		{name: "told and reached", pos: position{known: true, end: 9}, steady: 2, needed: reached},
+		{name: "told, not reached", pos: position{known: true, end: 1}, steady: 2, needed: 10 * time.Second},
+		{name: "told, looked once", pos: position{known: true, end: 9}, steady: 1, needed: 10 * time.Second},
+		{name: "told and slow", pos: position{known: true, end: 1}, lag: 10 * time.Second, needed: 150 * time.Second},
+		{name: "untold", needed: 3 * time.Minute},
+		{name: "untold and alive", alive: true, needed: 3 * time.Minute},
+		{name: "untold and slow", lag: 2 * time.Minute, needed: 30 * time.Minute},
+		{name: "untold, slow and alive", lag: 2 * time.Minute, alive: true, needed: 6 * time.Minute},
+		{name: "set", settle: time.Second, alive: true, needed: time.Second},
+		{name: "set, no newer version", settle: time.Second, needed: 5 * time.Second},
+		{name: "set and told", settle: 10 * time.Second, pos: position{known: true, end: 9}, steady: 2, needed: 10 * time.Second},
+	} {
+		s := settling{comparison: &comparison{cfg: Config{Settle: tt.settle}.withDefaults()}, pos: tt.pos, lag: tt.lag}
+		if tt.alive {
+			s.arrived = []time.Time{now, now}
+		}
+		if got := s.needed(&candidate{since: now.Add(-time.Second), lsn: 5, steady: tt.steady}); got != tt.needed {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.needed)
+		}
+	}
+}
+
+// A commit that waits for a standby is in the log, and may be in the mirror, before
+// anybody sees it at the source.
+func TestNotVisibleYet(t *testing.T) {
+	c := start(t)
+	url := c.URL("", "", "postgres")
+	localpgtest.Exec(t, url, createItems, "INSERT INTO items SELECT i, '', i FROM generate_series(1, 100) i")
+	conn, ctx := connect(t, c), t.Context()
+	before, err := readItems(ctx, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := fakeMirror{position: position{known: true, end: 1 << 60}}
+	t.Run("commit", func(t *testing.T) {
+		localpgtest.Exec(t, url, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+		rows := itemBatch(before)
+		rows.Cols[2].I64[6] = 99
+		m.publish(rows)
+		writer, done := connect(t, c), make(chan error, 1)
+		go func() {
+			_, err := writer.Exec(ctx, "UPDATE items SET price = 0.99 WHERE id = 7")
+			done <- err
+		}()
+		for waits := false; !waits; {
+			if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity, pg_sleep(0.01) WHERE wait_event = 'SyncRep')").Scan(&waits); err != nil {
+				t.Fatal(err)
+			}
+		}
+		looks := 0
+		got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), open: m.open, unseen: time.Millisecond, Events: func(e Event) {
+			if e.Type == "looking-again" && e.Differ > 0 {
+				if looks++; looks == 12 {
+					localpgtest.Exec(t, url, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+				}
+			}
+		}}).Tables[0]
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if got.State != Equal || got.InFlight != 1 {
+			t.Errorf("got %s, %d in flight, %v, want equal and 1", got.State, got.InFlight, got.Differences)
+		}
+	})
+	t.Run("open transaction", func(t *testing.T) { // which proves nothing for long
+		if _, err := conn.Exec(ctx, "BEGIN; UPDATE items SET price = 1 WHERE id = 8"); err != nil {
+			t.Fatal(err)
+		}
+		m.publish(itemBatch(before))
+		got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), open: m.open, unseen: 10 * time.Millisecond}).Tables[0]
+		if got.State != Differs || got.Differing != 1 {
+			t.Errorf("got %s, %d differ, want 1", got.State, got.Differing)
+		}
+	})
+}
+
 // manyFiles is a mirror of items, in files, that counts what is read of them.
 type manyFiles struct {
 	v       int64

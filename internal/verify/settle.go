@@ -20,6 +20,7 @@ type candidate struct {
 	lsn    postgres.LSN // of the source, then: whatever made the row so lies before it
 	steady int          // looks since then that found both sides as before
 	before side         // mirror, at the look before
+	wrote  *writers     // when both sides were as they are first
 	alien  bool         // its key is nothing that the source can read
 }
 
@@ -62,14 +63,16 @@ func (s *side) take(r *row) {
 // Waiting for rows to settle.
 const (
 	minSettle   = 2 * time.Second
+	minUntold   = 3 * time.Minute        // of a mirror that doesn't say how far it has come: Fabric's documents speak of about two
 	lagFactor   = 3                      // of the longest time that a row in flight was seen to take
 	idleFactor  = 5                      // of the settling time, as long as the mirror shows no sign that it has come so far
 	reached     = 500 * time.Millisecond // a row that the mirror says it has come to; a commit is sent before it is visible, so not at once
 	reachedLook = 2                      // looks in a row, too
+	maxUnseen   = time.Minute            // that an open transaction which wrote to the table is thought to be a commit that nobody sees yet
 	maxLag      = 5 * time.Minute        // that is believed: a mirror that is catching up after a day is not waited for
 	shortLook   = 100 * time.Millisecond
 	longLook    = 5 * time.Second
-	moveFactor  = 5  // of the time that a row needs, after which one that never settles is moving
+	moveFactor  = 5  // (2 where nothing is told) of the time that a row needs, after which one that never settles is moving
 	newVersions = 2  // that the mirror must have had for the shorter time to do
 	extraLooks  = 12 // in a row that must find an extra row the same: by chance, one that comes and goes hardly passes them
 )
@@ -78,7 +81,8 @@ const (
 type settling struct {
 	*comparison
 	keys  *plan
-	whole bool // keys don't find all candidates
+	now   map[string]bool // transactions that are writing to the table; whether their commit is known to wait for a standby
+	whole bool            // keys don't find all candidates
 	began time.Time
 	lag   time.Duration // the longest that a row in flight was seen to take
 
@@ -91,7 +95,7 @@ type settling struct {
 // settle looks at the candidates again, both sides fresh, until each is equal,
 // or different although unchanged for long enough, or moving.
 func (c *comparison) settle(ctx context.Context) error {
-	s := &settling{comparison: c, keys: c.plan.keys(), began: time.Now(), seen: -1}
+	s := &settling{comparison: c, keys: c.plan.keys(), began: time.Now(), seen: -1, pos: c.mirror.told()}
 	if err := s.readKeys(ctx); err != nil {
 		return err
 	}
@@ -113,10 +117,10 @@ func (c *comparison) settle(ctx context.Context) error {
 	return nil
 }
 
-// pause waits until the next look, not always equally long: what goes on at the
-// source may have a beat.
+// pause waits until the next look, longer from one to the next, and not always equally
+// long: what goes on at the source may have a beat.
 func (s *settling) pause(ctx context.Context) error {
-	d := min(max(s.settled()/8, shortLook), longLook)
+	d := min(max(time.Since(s.began)/8, shortLook), longLook)
 	t := time.NewTimer(d/2 + rand.N(d))
 	defer t.Stop()
 	select {
@@ -129,10 +133,13 @@ func (s *settling) pause(ctx context.Context) error {
 
 // settled is how long a row must have been unchanged, if the mirror is alive.
 func (s *settling) settled() time.Duration {
-	if s.cfg.Settle > 0 {
+	switch {
+	case s.cfg.Settle > 0:
 		return s.cfg.Settle
+	case s.pos.known:
+		return max(minSettle, lagFactor*s.lag)
 	}
-	return max(minSettle, lagFactor*s.lag)
+	return max(s.cfg.untold, lagFactor*s.lag)
 }
 
 // needed is how long a candidate must have been unchanged. A mirror that says how
@@ -143,10 +150,12 @@ func (s *settling) needed(c *candidate) time.Duration {
 	switch {
 	case s.pos.known && s.pos.end >= c.lsn && c.lsn > 0 && c.steady >= reachedLook:
 		return min(s.settled(), max(reached, s.cfg.Settle))
-	case !s.pos.known && s.alive(c.since):
+	case s.pos.known || s.cfg.Settle > 0 && !s.alive(c.since):
+		return idleFactor * s.settled()
+	case s.alive(c.since):
 		return s.settled()
 	}
-	return idleFactor * s.settled()
+	return max(s.settled(), idleFactor*max(minSettle, lagFactor*s.lag))
 }
 
 // alive reports whether several versions of the mirror have come since.
@@ -172,7 +181,10 @@ func (s *settling) unchanged(c *candidate, looked time.Time) time.Duration {
 // decide takes out the candidates that are equal, different or moving.
 func (s *settling) decide(looked time.Time) {
 	limit := moveFactor * s.settled()
-	if !s.alive(s.began) {
+	switch {
+	case !s.pos.known && s.cfg.Settle == 0:
+		limit = 2 * s.settled()
+	case !s.alive(s.began):
 		limit *= idleFactor
 	}
 	over := looked.Sub(s.began) > limit
@@ -182,6 +194,11 @@ func (s *settling) decide(looked time.Time) {
 		case cand.source.equal(cand.mirror):
 			s.res.InFlight++
 			s.lag = max(s.lag, looked.Sub(s.began))
+		case rested && s.hidden(cand.wrote):
+			if !over || looked.Sub(cand.wrote.at) < s.cfg.unseen {
+				continue
+			}
+			s.res.Moving++
 		case rested && (!cand.extra() || cand.steady >= extraLooks):
 			s.report(cand)
 		case over && !rested:

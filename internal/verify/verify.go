@@ -30,7 +30,8 @@ type Config struct {
 	// Settle is how long a row must differ, unchanged at the source, before it
 	// counts as different: once several newer versions of its table have come,
 	// or five times as long when they don't. 0 decides from the lag that is
-	// observed: three times that, at least 2 s.
+	// observed: three times that, at least 2 s; at least 3 min of a mirror that
+	// doesn't say how far it has come.
 	Settle time.Duration
 
 	Mirror string // what the mirror is called in receipts: a place that no other mirror has
@@ -65,6 +66,8 @@ type Config struct {
 
 	open     func(ctx context.Context, t store.Store) (mirrorTable, error) // nil: openDelta
 	lockWait time.Duration                                                 // 0: lockWait
+	untold   time.Duration                                                 // 0: minUntold
+	unseen   time.Duration                                                 // 0: maxUnseen
 }
 
 func (cfg Config) withDefaults() Config {
@@ -87,9 +90,9 @@ func (cfg Config) withDefaults() Config {
 	if cfg.open == nil {
 		cfg.open = openDelta
 	}
-	if cfg.lockWait <= 0 {
-		cfg.lockWait = lockWait
-	}
+	cfg.lockWait = cmp.Or(cfg.lockWait, lockWait)
+	cfg.untold = cmp.Or(cfg.untold, minUntold)
+	cfg.unseen = cmp.Or(cfg.unseen, maxUnseen)
 	if cfg.Workers <= 0 {
 		cfg.Workers = 2
 	}
