@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -132,18 +133,24 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	if err != nil {
 		return connectFailure(look.Source, err)
 	}
+	var unmended error
 	if o.repairs && receipt.Mismatch() {
-		if err := o.mend(ctx, ses, look, receipt, s); err != nil {
-			return err
-		}
+		unmended = o.mend(ctx, ses, look, receipt, s)
 	}
-	if err := view.end(receipt); err != nil {
+	if err := errors.Join(view.end(receipt), o.writeReceipt(receipt)); err != nil {
 		return err
 	}
-	if err := o.writeReceipt(receipt); err != nil {
-		return err
+	return outcome(ctx, verdict(receipt, view.wanted, o.mendBy(cfg)), unmended)
+}
+
+// outcome is what the command ends with when rows could not be mended: that they
+// differ outranks why, unless somebody stopped it.
+func outcome(ctx context.Context, verdict, unmended error) error {
+	f, differs := errors.AsType[*failure](verdict)
+	if unmended == nil || !differs || ctx.Err() != nil {
+		return cmp.Or(unmended, verdict)
 	}
-	return verdict(receipt, view.wanted, o.mendBy(cfg))
+	return &failure{Exit: f.Exit, Code: f.Code, Err: fmt.Errorf("%w; not repaired: %w", f.Err, unmended), Next: f.Next}
 }
 
 // again is this command with other flags.

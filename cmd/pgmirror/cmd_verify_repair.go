@@ -11,7 +11,7 @@ import (
 
 // mend has the rows that differ published anew, and compares their tables again
 // until none differs or the time is over in which Fabric should have merged them.
-// The receipt has what was found last.
+// The receipt has what was found last, also when that fails.
 func (o verifyOptions) mend(ctx context.Context, ses *session, look verify.Config, r *verify.Receipt, s streams) error {
 	asked, err := o.repair(ctx, ses, r, s)
 	if err != nil || len(asked) == 0 {

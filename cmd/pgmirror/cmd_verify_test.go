@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,34 @@ func TestWhatToTypeAfterVerify(t *testing.T) {
 		if tt.got != tt.want {
 			t.Errorf("got %s, want %s", tt.got, tt.want)
 		}
+	}
+}
+
+// Rows that could not be mended still differ, for the exit code as well.
+func TestOutcomeOfVerify(t *testing.T) {
+	differ := fail(exitMismatch, "RowsDiffer", "pgmirror tables resync TABLE", "public.a: the mirror differs from its source")
+	late := fail(exitTimeout, "TimedOut", "", "not within 2m")
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tt := range []struct {
+		name              string
+		ctx               context.Context
+		verdict, unmended error
+		exit              exitCode
+		text              string
+	}{
+		{"differs", t.Context(), differ, nil, exitMismatch, "public.a: the mirror differs from its source"},
+		{"not mended", t.Context(), differ, late, exitMismatch, "public.a: the mirror differs from its source; not repaired: not within 2m"},
+		{"stopped", stopped, differ, context.Canceled, exitInterrupted, "stopped as asked"},
+		{"mended, and not looked at to the end", t.Context(), nil, late, exitTimeout, "not within 2m"},
+	} {
+		f := asFailure(tt.ctx, "verify", outcome(tt.ctx, tt.verdict, tt.unmended))
+		if f.Exit != tt.exit || f.Error() != tt.text {
+			t.Errorf("%s: got exit %d, %s, want %d, %s", tt.name, f.Exit, f, tt.exit, tt.text)
+		}
+	}
+	if err := outcome(t.Context(), nil, nil); err != nil {
+		t.Errorf("all is well: got %v", err)
 	}
 }
 

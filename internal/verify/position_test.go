@@ -133,14 +133,18 @@ func TestNotVisibleYet(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		visible := func() {
+			localpgtest.Exec(t, url, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+		}
 		looks := 0
 		got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), open: m.open, unseen: time.Millisecond, Events: func(e Event) {
 			if e.Type == "looking-again" && e.Differ > 0 {
 				if looks++; looks == 12 {
-					localpgtest.Exec(t, url, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+					visible()
 				}
 			}
 		}}).Tables[0]
+		visible()
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
