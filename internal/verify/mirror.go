@@ -56,6 +56,11 @@ func (m *mirrorRows) value(col *column, b *batch.Batch, i int) {
 		m.row.addNull()
 		return
 	}
-	m.canon = col.rule.mirror(m.canon[:0], &b.Cols[col.at], i)
+	c := &b.Cols[col.at]
+	if col.rule.source == nil && c.Type.Kind == batch.String { // as it is, on both sides
+		m.row.add(c.Value(i))
+		return
+	}
+	m.canon = col.rule.mirror(m.canon[:0], c, i)
 	m.row.add(m.canon)
 }

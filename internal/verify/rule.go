@@ -18,7 +18,7 @@ type rule struct {
 	expr string
 	// source makes PostgreSQL's text canonical, appending to dst. changed says
 	// that the mirror can't hold the value, as documented, and holds the
-	// returned one instead; null that it holds NULL.
+	// returned one instead; null that it holds NULL. nil: the text is canonical.
 	source func(dst, text []byte) (out []byte, changed, null bool, err error)
 	// mirror makes value i of the mirror canonical.
 	mirror func(dst []byte, c *batch.Column, i int) []byte
@@ -81,11 +81,7 @@ func ruleFor(t baseType, typmod int32, m batch.Type, native bool) (rule, string)
 	case m.Kind == batch.String && t.name == "hstore":
 		return jsonRule("pg_catalog.to_json(%s)", appendNumber), ""
 	}
-	return rule{expr: "%s", source: asIs, mirror: renderMirror, literal: plainLiteral}, ""
-}
-
-func asIs(dst, text []byte) ([]byte, bool, bool, error) {
-	return append(dst, text...), false, false, nil
+	return rule{expr: "%s", mirror: renderMirror, literal: plainLiteral}, ""
 }
 
 func plainLiteral(canonical string) string { return canonical }

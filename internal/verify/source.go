@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,7 +12,8 @@ import (
 // readSource calls fn with the source's rows that the WHERE clause leaves, each
 // valid until the next.
 func (c *comparison) readSource(ctx context.Context, where string, fn func(*row) error) error {
-	w := &copyWriter{plan: c.plan, fn: fn}
+	w := &c.writer // with the buffers of the read before
+	w.plan, w.fn, w.rest = c.plan, fn, w.rest[:0]
 	if _, err := c.conn.PgConn().CopyTo(ctx, w, c.plan.copySQL(where)); err != nil {
 		return fmt.Errorf("read the source: %w", err)
 	}
@@ -55,15 +57,16 @@ func (w *copyWriter) Write(p []byte) (int, error) {
 
 func (w *copyWriter) line(line []byte) error {
 	w.fields = w.fields[:0]
-	for more := true; more; {
+	for rest, more := line, true; more; {
 		var f []byte
-		f, line, more = bytes.Cut(line, []byte{'\t'})
+		f, rest, more = bytes.Cut(rest, []byte{'\t'})
 		w.fields = append(w.fields, f)
 	}
 	if len(w.fields) != len(w.plan.columns)+1 {
 		return fmt.Errorf("a row of COPY has %d values, not %d", len(w.fields), len(w.plan.columns)+1)
 	}
 	w.row.reset()
+	w.row.buf = slices.Grow(w.row.buf, len(line)+8*len(w.fields)) // a large row isn't copied again and again
 	xmin, err := strconv.ParseUint(string(w.fields[0]), 10, 32)
 	if err != nil {
 		return fmt.Errorf("xmin: %w", err)
@@ -82,10 +85,18 @@ func (w *copyWriter) value(col *column, field []byte) error {
 		w.row.addNull()
 		return nil
 	}
-	w.text = unescape(w.text[:0], field)
+	text := field
+	if bytes.IndexByte(field, '\\') >= 0 {
+		w.text = unescape(slices.Grow(w.text[:0], len(field)), field)
+		text = w.text
+	}
+	if col.rule.source == nil {
+		w.row.add(text)
+		return nil
+	}
 	var changed, null bool
 	var err error
-	w.canon, changed, null, err = col.rule.source(w.canon[:0], w.text)
+	w.canon, changed, null, err = col.rule.source(w.canon[:0], text)
 	switch {
 	case err != nil:
 		return err

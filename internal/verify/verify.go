@@ -279,7 +279,8 @@ type comparison struct {
 	conn *pgx.Conn
 	res  *TableResult
 
-	memory int64 // bytes, for all of this
+	writer copyWriter // one read of the source at a time
+	memory int64      // bytes, for all of this
 	limits limits
 	source *postgres.Table // in the snapshot that is compared
 	plan   *plan
