@@ -65,7 +65,7 @@ func TestRewrittenMeanwhile(t *testing.T) {
 				var m fakeMirror
 				m.publish(itemBatch(rows[:40])) // 60 rows are missing at any time
 				wait, opened := func() {}, 0
-				cfg := Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: 200 * time.Millisecond}
+				cfg := Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: 40 * time.Millisecond}
 				cfg.open = func(ctx context.Context, s store.Store) (mirrorTable, error) {
 					if opened++; look == 1 && opened == 2 {
 						wait = rewriting(t, url, how)

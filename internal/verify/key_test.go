@@ -30,11 +30,9 @@ func TestInexactKeys(t *testing.T) {
 		name               string
 	}{
 		{"date", "infinity", "10000-01-01", batch.Date, maxDay, "9999-12-31"},
-		{"date", "-infinity", "0044-03-15 BC", batch.Date, minDay, "0001-01-01"},
 		{"timestamp", "infinity", "10000-01-01", batch.Timestamp, maxMicro, "9999-12-31 23:59:59.999999Z"},
 		{"timestamptz", "-infinity", "0044-03-15 BC", batch.Timestamp, minMicro, "0001-01-01 00:00:00.000000Z"},
 		{"numeric", "1.5", "1.25", batch.Decimal, 1, "1"},
-		{"numeric", "-1.5", "-1.75", batch.Decimal, -1, "-1"},
 		{"numeric", "0.5", "-0.5", batch.Decimal, 0, "0"},
 	} {
 		key := batch.Type{Kind: k.kind}
@@ -66,8 +64,8 @@ func TestInexactKeys(t *testing.T) {
 			{name: "two become one", rows: "(K, 7), (L, 8)", mirror: []int32{7}, state: Differs, want: []RowDifference{{Kind: Missing}}},
 			{name: "one twice", rows: "(K, 7), (L, 8)", mirror: []int32{7, 7}, state: Differs, want: []RowDifference{{Kind: Changed}}},
 		} {
-			localpgtest.Exec(t, url, "DROP TABLE IF EXISTS a", fmt.Sprintf("CREATE TABLE a (k %s PRIMARY KEY, v int)", k.typ),
-				"INSERT INTO a SELECT (CASE k WHEN 'K' THEN '"+k.source+"' ELSE '"+k.other+"' END)::"+k.typ+", v FROM (VALUES "+quoteNames(tt.rows)+") x (k, v)")
+			localpgtest.Exec(t, url, fmt.Sprintf("DROP TABLE IF EXISTS a; CREATE TABLE a (k %s PRIMARY KEY, v int)", k.typ)+
+				"; INSERT INTO a SELECT (CASE k WHEN 'K' THEN '"+k.source+"' ELSE '"+k.other+"' END)::"+k.typ+", v FROM (VALUES "+quoteNames(tt.rows)+") x (k, v)")
 			var m fakeMirror
 			m.publish(mirror(tt.mirror...))
 			settle := time.Millisecond
@@ -150,7 +148,7 @@ func TestCharBeyondASCII(t *testing.T) {
 func TestFloatsForNumbers(t *testing.T) {
 	c := start(t)
 	url := c.URL("", "", "postgres")
-	for _, tt := range []struct {
+	tests := []struct {
 		typ, value string
 		mirror     float64
 		single     bool
@@ -160,8 +158,10 @@ func TestFloatsForNumbers(t *testing.T) {
 		{"numeric(30,10)", "12345678901234567890.1234567891", 12345678901234567890.1234567891, false, Differs}, {"numeric(30,10)", "0.1", 0.1, false, Equal}, {"numeric(30,10)", "0", math.Copysign(0, -1), false, Equal},
 		{"numeric", "NaN", math.NaN(), false, Equal}, {"numeric", "-Infinity", math.Inf(-1), false, Equal}, {"numeric", "1e400", math.Inf(1), false, Differs}, {"money", "1.25", 1.25, false, Equal},
 		{"double precision", "0.1234567890123", 0.1234567890123, true, Differs}, {"double precision", "Infinity", math.Inf(1), true, Equal}, {"real", "0.1", 0.1, true, Equal},
-	} {
-		localpgtest.Exec(t, url, "DROP TABLE IF EXISTS a", "CREATE TABLE a (v "+tt.typ+")", "INSERT INTO a VALUES ('"+tt.value+"')")
+	}
+	l, create := newLake(t, endpoint(c)), ""
+	for i, tt := range tests {
+		create += fmt.Sprintf("CREATE TABLE t%02d (v %s); INSERT INTO t%02d VALUES ('%s');", i, tt.typ, i, tt.value)
 		kind := batch.Float64
 		if tt.single {
 			kind = batch.Float32
@@ -173,9 +173,11 @@ func TestFloatsForNumbers(t *testing.T) {
 			b.Cols[0].AppendFloat64(tt.mirror)
 		}
 		b.EndRow()
-		l := newLake(t, endpoint(c))
-		l.write("public/a", b)
-		if got := l.verify(false)["public.a"]; got.State != tt.want {
+		l.write(fmt.Sprintf("public/t%02d", i), b)
+	}
+	localpgtest.Exec(t, url, create)
+	for i, got := range l.results(false, len(tests)) {
+		if tt := tests[i]; got.State != tt.want {
 			t.Errorf("%s %s as %v: got %s %s %v, want %s", tt.typ, tt.value, tt.mirror, got.State, got.Reason, got.Differences, tt.want)
 		}
 	}
