@@ -66,6 +66,8 @@ func arrayRule(t baseType) rule {
 		expr = "pg_catalog.to_json(%s::pg_catalog.numeric[])"
 	case t.elem == oidOID:
 		expr = "pg_catalog.to_json(%s::pg_catalog.int8[])"
+	case t.elem == oidNumeric:
+		number = func(dst []byte, s string) []byte { return append(dst, s...) } // with all its digits
 	case t.elem == oidFloat4:
 		number = appendFloat(32)
 	case t.elem == oidFloat8:

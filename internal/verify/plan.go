@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -40,6 +41,10 @@ func newPlan(ctx context.Context, conn *pgx.Conn, t *postgres.Table, fields []ba
 	if err != nil {
 		return nil, err
 	}
+	var ascii bool
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'").Scan(&ascii); err != nil {
+		return nil, fmt.Errorf("ask for the encoding: %w", err)
+	}
 	p := &plan{from: "ONLY " + t.SQLName(), schema: fields}
 	if t.Kind == 'p' {
 		p.from = t.SQLName()
@@ -60,6 +65,9 @@ func newPlan(ctx context.Context, conn *pgx.Conn, t *postgres.Table, fields []ba
 			p.fields = append(p.fields, fields[f].Name)
 		}
 		col.rule, col.why = ruleFor(types[c.TypeOID], c.Typmod, kind, native)
+		if ascii && kind.Kind == batch.String {
+			col.rule, col.why = col.rule.anyBytes(), cmp.Or(col.why, asciiLoss)
+		}
 		place[i] = len(p.columns)
 		p.columns = append(p.columns, col)
 	}

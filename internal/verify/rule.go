@@ -1,13 +1,16 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pgmirror/pgmirror/internal/batch"
 )
@@ -62,7 +65,7 @@ func ruleFor(t baseType, typmod int32, m batch.Type, native bool) (rule, string)
 		return numberRule("%s::pg_catalog.numeric"), ""
 	case native && t.oid == oidNumeric:
 		return nativeNumeric(typmod, m)
-	case m.Kind == batch.Decimal || m.Kind == batch.String && t.oid == oidNumeric:
+	case m.Kind == batch.Decimal:
 		return numberRule("%s"), ""
 	case m.Kind == batch.Date && t.oid == oidDate:
 		return clampRule("pg_catalog.trunc(extract(epoch FROM %s) / 86400)", t.name, minDay, maxDay, dayLiteral), clampLoss
@@ -239,6 +242,25 @@ func clampRule(expr, typ string, lo, hi int64, literal func(int64) string) rule 
 	return rule{expr: expr, source: source, mirror: renderMirror, literal: spell, near: near}
 }
 
+const asciiLoss = "bytes that are no UTF-8 become U+FFFD"
+
+// anyBytes is the rule for texts of a database that stores bytes of no known
+// encoding.
+func (r rule) anyBytes() rule {
+	inner := r.source
+	r.source = func(dst, text []byte) (out []byte, changed, null bool, err error) {
+		if !utf8.Valid(text) {
+			text, changed = bytes.ToValidUTF8(text, []byte("\uFFFD")), true
+		}
+		if inner == nil {
+			return append(dst, text...), changed, false, nil
+		}
+		out, also, null, err := inner(dst, text)
+		return out, changed || also, null, err
+	}
+	return r
+}
+
 // charRule writes a byte beyond ASCII as an octal escape, as PostgreSQL does from
 // version 15 on.
 func charRule() rule {
@@ -265,7 +287,11 @@ func wholeNumber(s string) (int64, error) {
 	case "-Infinity":
 		return math.MinInt64, nil
 	}
-	return strconv.ParseInt(s, 10, 64)
+	n, err := strconv.ParseInt(s, 10, 64)
+	if errors.Is(err, strconv.ErrRange) { // the last years of a timestamp: n is the nearest, far beyond what fits
+		return n, nil
+	}
+	return n, err
 }
 
 func dayLiteral(day int64) string { return time.Unix(day*86400, 0).UTC().Format("2006-01-02") }
