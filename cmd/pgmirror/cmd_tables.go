@@ -61,7 +61,11 @@ func tablesCmds(s streams) []*cobra.Command {
 			`Lets the mirror's role read the tables and puts them into a publication: one that
 has a key into that of all changes, one without into that of inserts only, where
 PostgreSQL goes on accepting the application's updates. A running mirror then
-copies them while the others go on.`, changesTables(addTables), "dry-run wait"},
+copies them while the others go on.
+
+A partitioned table is one table: add it, and not its partitions, which come with
+it, also those that are made later. Where each of them was mirrored as a table of
+its own, they leave the publications.`, changesTables(addTables), "dry-run wait"},
 		{"remove TABLE...", "Take tables out: Fabric drops them, PostgreSQL keeps them",
 			`Takes the tables out of the publication and removes their folders from the landing
 zone, upon which Fabric drops its tables. Nothing happens to PostgreSQL's.`, changesTables(removeTables), "dry-run wait"},
@@ -136,13 +140,24 @@ func openTables(ctx context.Context, o configOptions, s streams) (*openMirror, e
 	return &openMirror{ses, s, zone}, nil
 }
 
-// table finds a table of the database by its name, with or without its schema.
+// table finds a table of the database by its name, with or without its schema, and
+// refuses a partition whose table is asked for as one, or which nobody asks for by itself.
 func (m *openMirror) table(name string) (*postgres.Table, error) {
 	schema, table := qualified(m.cfg, name)
+	whole := m.facts.Within[schema+"."+table]
 	for i := range m.facts.Tables {
-		if t := &m.facts.Tables[i]; t.Schema == schema && t.Name == table {
+		t := &m.facts.Tables[i]
+		if t.Schema != schema || t.Name != table || whole != "" {
+			continue
+		}
+		above := m.facts.Above(t)
+		if wanted, _ := m.cfg.Mirror.Wants(schema, table); wanted || len(above) == 0 {
 			return t, nil
 		}
+		whole = above[len(above)-1].String()
+	}
+	if whole != "" {
+		return nil, fail(exitPrecondition, "TableInAnother", setup.ShellLine("pgmirror", "tables", "add", whole), "%s.%s is a partition of %s, which is mirrored as one table", schema, table, whole)
 	}
 	return nil, fail(exitError, "TableNotFound", "pgmirror tables list", "the database has no table %s.%s", schema, table)
 }

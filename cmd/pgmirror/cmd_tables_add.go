@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"maps"
 	"slices"
 
+	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/postgres/admin"
+	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 func addTables(ctx context.Context, m *openMirror, a *admin.Session, o tablesOptions) error {
@@ -26,6 +29,9 @@ func addTables(ctx context.Context, m *openMirror, a *admin.Session, o tablesOpt
 	}
 	for _, t := range added {
 		m.s.say("published: %s", t)
+		if alone := m.alone(t, before); len(alone) > 0 {
+			m.s.say("  its partitions were mirrored each as a table of its own, and are now parked: %s", setup.ShellLine(append([]string{"pgmirror", "tables", "remove"}, alone...)...))
+		}
 		if wanted, _ := m.cfg.Mirror.Wants(t.Schema, t.Name); !wanted {
 			m.s.say("  mirror.tables doesn't list it: list it there too, so that the plan knows it")
 		}
@@ -34,6 +40,17 @@ func addTables(ctx context.Context, m *openMirror, a *admin.Session, o tablesOpt
 		m.s.say("The publication of tables without a key is new: a running pgmirror run reads it only after it was started again.")
 	}
 	return m.wait(ctx, o.wait, joined, o.names, before)
+}
+
+// alone are the partitions of a table that the mirror has as tables of their own.
+func (m *openMirror) alone(t *postgres.Table, states map[string]mirror.TableState) []string {
+	var out []string
+	for _, part := range slices.Sorted(maps.Keys(states)) {
+		if m.within(part, t) {
+			out = append(out, part)
+		}
+	}
+	return out
 }
 
 // joining are the statements that take tables in, the tables that weren't
@@ -53,6 +70,9 @@ func (m *openMirror) joining(ctx context.Context, a *admin.Session, tables []str
 		if published != "" || slices.Contains(added, t) {
 			continue
 		}
+		if err := m.whole(ctx, a, t); err != nil {
+			return nil, nil, false, err
+		}
 		if t.Obstacle != "" {
 			return nil, nil, false, fail(exitPrecondition, "TableRefused", "pgmirror plan", "table %s can't be mirrored: %s", t, t.Obstacle)
 		}
@@ -61,7 +81,7 @@ func (m *openMirror) joining(ctx context.Context, a *admin.Session, tables []str
 			return nil, nil, false, setupFailure(err)
 		}
 		todo = append(todo, rights...)
-		keyless := len(t.Key) == 0 || t.ReplicaIdentity == 'n'
+		keyless := !setup.Keyed(t)
 		member[keyless] = append(member[keyless], admin.Member{Schema: t.Schema, Table: t.Name, Owner: t.Owner})
 		added = append(added, t)
 	}
@@ -75,10 +95,56 @@ func (m *openMirror) joining(ctx context.Context, a *admin.Session, tables []str
 		}
 		todo, made = append(todo, more...), made || isNew && keyless
 	}
+	for _, t := range added {
+		more, err := m.uniting(ctx, a, t)
+		if err != nil {
+			return nil, nil, false, err
+		}
+		todo = append(todo, more...)
+	}
 	return todo, added, made, nil
 }
 
-// published is the publication of ours that has a table; "" when none has.
+// whole gives a partitioned table that nobody asked for until now its partitions.
+func (m *openMirror) whole(ctx context.Context, a *admin.Session, t *postgres.Table) error {
+	if wanted, _ := m.cfg.Mirror.Wants(t.Schema, t.Name); t.Kind != 'p' || wanted {
+		return nil
+	}
+	one, err := postgres.GroupLeaves(ctx, a, []postgres.Table{*t})
+	if err == nil && len(one) == 1 {
+		*t = one[0]
+	}
+	return setupFailure(err)
+}
+
+// uniting takes a table's partitions out of the publications: what is mirrored of one
+// by itself ends, and one that is detached doesn't go on as a table of its own.
+func (m *openMirror) uniting(ctx context.Context, a *admin.Session, t *postgres.Table) ([]admin.Statement, error) {
+	var todo []admin.Statement
+	for _, name := range []string{m.cfg.Publication(), m.cfg.InsertOnlyPublication()} {
+		p, _, err := a.Publication(ctx, name)
+		if err != nil {
+			return nil, setupFailure(err)
+		}
+		for _, part := range p.Tables {
+			if m.within(part, t) {
+				schema, table := qualified(m.cfg, part)
+				todo = append(todo, leaving(name, schema, table))
+			}
+		}
+	}
+	return todo, nil
+}
+
+// within reports whether a table, by its name, is a partition of another.
+func (m *openMirror) within(part string, t *postgres.Table) bool {
+	return m.facts.Within[part] == t.String() ||
+		slices.ContainsFunc(t.Leaves, func(l postgres.Table) bool { return l.String() == part }) ||
+		slices.ContainsFunc(m.facts.Tables, func(o postgres.Table) bool { return o.String() == part && slices.Contains(m.facts.Above(&o), t) })
+}
+
+// published is the publication of ours that has a table, by itself or with the
+// partitioned table that it is in; "" when none has.
 func (m *openMirror) published(ctx context.Context, a *admin.Session, t *postgres.Table) (string, error) {
 	for _, name := range []string{m.cfg.Publication(), m.cfg.InsertOnlyPublication()} {
 		p, ok, err := a.Publication(ctx, name)
@@ -88,20 +154,40 @@ func (m *openMirror) published(ctx context.Context, a *admin.Session, t *postgre
 		if ok && p.AllTables {
 			return "", fail(exitPrecondition, "PublicationForAll", "pgmirror explain PublicationForAll", "publication %s publishes all tables", name)
 		}
-		if ok && slices.Contains(p.Tables, t.String()) {
-			return name, nil
+		for _, t := range append([]*postgres.Table{t}, m.facts.Above(t)...) {
+			if ok && slices.Contains(p.Tables, t.String()) {
+				return name, nil
+			}
 		}
 	}
 	return "", nil
 }
 
+// readRights let the role read a table and its partitions, also those that the same
+// owners make later.
 func (m *openMirror) readRights(ctx context.Context, a *admin.Session, t *postgres.Table) ([]admin.Statement, error) {
-	schema, err := a.OnSchema(ctx, t.Schema, m.cfg.Role.Name, "USAGE")
-	if err != nil {
-		return nil, err
+	var todo []admin.Statement
+	made := map[[2]string]bool{}
+	for _, part := range setup.WithLeaves([]postgres.Table{*t}) {
+		table, err := a.SelectOn(ctx, &part, m.cfg.Role.Name)
+		if err != nil {
+			return nil, err
+		}
+		todo = append(todo, table...)
+		if maker := [2]string{part.Owner, part.Schema}; !made[maker] {
+			made[maker] = true
+			schema, err := a.OnSchema(ctx, part.Schema, m.cfg.Role.Name, "USAGE")
+			if err != nil {
+				return nil, err
+			}
+			later, _, err := a.DefaultRights(ctx, part.Owner, part.Schema, m.cfg.Role.Name, "SELECT") // where we may; the plan tells of the others
+			if err != nil {
+				return nil, err
+			}
+			todo = append(append(todo, schema...), later...)
+		}
 	}
-	table, err := a.SelectOn(ctx, t, m.cfg.Role.Name)
-	return append(schema, table...), err
+	return todo, nil
 }
 
 // publish puts members into the publication for their kind. The one for tables

@@ -106,7 +106,13 @@ func (m *openMirror) list(ctx context.Context) ([]listedTable, error) {
 			return nil, setupFailure(err)
 		}
 		for _, table := range p.Tables {
-			if t := all[table]; t != nil {
+			t := all[table]
+			if whole := m.facts.Within[table]; t == nil && whole != "" { // as an earlier pgmirror had it
+				schema, name := qualified(m.cfg, table)
+				t = &listedTable{Schema: schema, Table: name}
+				all[table] = t
+			}
+			if t != nil {
 				t.Publication, t.InsertOnly, t.Phase, t.Reason = name, !p.Updates, "waiting", "pgmirror run takes it in"
 			}
 		}
@@ -129,10 +135,10 @@ func (m *openMirror) list(ctx context.Context) ([]listedTable, error) {
 // absent says why a table isn't mirrored.
 func (m *openMirror) absent(t *postgres.Table) string {
 	switch wanted, _ := m.cfg.Mirror.Wants(t.Schema, t.Name); {
-	case t.Obstacle != "":
-		return t.Obstacle
 	case !wanted:
 		return "mirror.tables doesn't ask for it"
+	case t.Obstacle != "":
+		return t.Obstacle
 	}
 	return "not published: " + setup.ShellLine("pgmirror", "tables", "add", t.String())
 }

@@ -18,7 +18,7 @@ func removeTables(ctx context.Context, m *openMirror, a *admin.Session, o tables
 	if err != nil {
 		return err
 	}
-	todo, err := m.leaving(ctx, a, o.names, before)
+	todo, err := m.takingOut(ctx, a, o.names, before)
 	if err != nil {
 		return err
 	}
@@ -37,6 +37,7 @@ func removeTables(ctx context.Context, m *openMirror, a *admin.Session, o tables
 			m.s.say("asked: %s %s.%s", mirror.Forget, schema, table)
 		}
 		switch wanted, _ := m.cfg.Mirror.Wants(schema, table); {
+		case m.facts.Within[schema+"."+table] != "": // its table has its rows
 		case wanted && len(m.cfg.Mirror.Tables) == 0:
 			m.s.say("  without mirror.tables every table is asked for, also %s.%s: list those that are wanted, or the next apply on a fresh mirror takes it in", schema, table)
 		case wanted:
@@ -46,9 +47,9 @@ func removeTables(ctx context.Context, m *openMirror, a *admin.Session, o tables
 	return m.wait(ctx, o.wait, mirror.Forget, o.names, before)
 }
 
-// leaving are the statements that take tables out of the publications. A table
+// takingOut are the statements that take tables out of the publications. A table
 // that was dropped in PostgreSQL has left them already.
-func (m *openMirror) leaving(ctx context.Context, a *admin.Session, tables []string, states map[string]mirror.TableState) ([]admin.Statement, error) {
+func (m *openMirror) takingOut(ctx context.Context, a *admin.Session, tables []string, states map[string]mirror.TableState) ([]admin.Statement, error) {
 	var todo []admin.Statement
 	for _, name := range tables {
 		schema, table := qualified(m.cfg, name)
@@ -61,8 +62,7 @@ func (m *openMirror) leaving(ctx context.Context, a *admin.Session, tables []str
 			}
 			if ok && slices.Contains(p.Tables, name) {
 				found = true
-				todo = append(todo, admin.Statement{What: "take " + name + " out of publication " + pub,
-					SQL: "ALTER PUBLICATION " + pgx.Identifier{pub}.Sanitize() + " DROP TABLE " + pgx.Identifier{schema, table}.Sanitize()})
+				todo = append(todo, leaving(pub, schema, table))
 			}
 		}
 		if _, mirrored := states[name]; !found && !mirrored {
@@ -70,4 +70,10 @@ func (m *openMirror) leaving(ctx context.Context, a *admin.Session, tables []str
 		}
 	}
 	return todo, nil
+}
+
+// leaving takes a table out of a publication.
+func leaving(publication, schema, table string) admin.Statement {
+	return admin.Statement{What: "take " + schema + "." + table + " out of publication " + publication,
+		SQL: "ALTER PUBLICATION " + pgx.Identifier{publication}.Sanitize() + " DROP TABLE " + pgx.Identifier{schema, table}.Sanitize()}
 }

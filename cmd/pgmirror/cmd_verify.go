@@ -223,7 +223,7 @@ func (o verifyOptions) wanted(ses *session) func(verify.TableResult) bool {
 				return true
 			}
 		}
-		return false
+		return ses.facts.Within[t.Schema+"."+t.Name] != "" // and its table isn't in the mirror, else it were compared with that
 	}
 }
 

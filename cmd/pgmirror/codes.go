@@ -52,6 +52,7 @@ var ownCodes = map[string]setup.Explanation{
 
 	// tables
 	"TableNotMirrored": {Sentence: "The mirror doesn't have this table.", Remedy: "The list shows what it has, and why others are absent.", Next: "pgmirror tables list"},
+	"TableInAnother":   {Sentence: "The table is a partition, and the mirror has its partitioned table as one: its rows come with that.", Remedy: "Add the partitioned table. To have partitions each as a table of its own, name them in mirror.tables, and not it."},
 	"TableNotPaused":   {Sentence: "The table isn't paused, so that there is nothing to resume.", Remedy: "To copy it anew, ask for a resync.", Next: "pgmirror tables list"},
 	"TableParked":      {Sentence: "A table is parked: something about it can't be mirrored, and the others go on.", Remedy: "The list gives the reason. When it is mended, or was a pause, have the table copied anew with tables resync or tables resume.", Next: "pgmirror tables list"},
 	"ChangesIgnored":   {Sentence: "A table without a key was updated or had rows deleted; in the mirror it is only ever added to.", Remedy: "Give it a key, and have it copied anew with tables resync.", Next: "pgmirror tables list"},

@@ -23,25 +23,36 @@ func Choices(c *config.Config) postgres.Choices {
 	}}
 }
 
-// chooseTypes gives columns their chosen types. It tells of those that no column has,
-// as of a name that is misspelt, or of a partitioned table, whose partitions are
-// mirrored as tables of their own.
-func (c *Clients) chooseTypes(tables []postgres.Table) []Note {
+// chooseTypes gives columns their chosen types. It tells of those that no column has:
+// a name is misspelt, or is a partition's, whose table is mirrored as one, or a
+// partitioned table's, whose partitions are mirrored as tables of their own.
+func (c *Clients) chooseTypes(f *Facts) []Note {
 	choices := Choices(c.Config)
-	for i := range tables {
-		choices.Apply(&tables[i])
+	for i := range f.Tables {
+		choices.Apply(&f.Tables[i])
 	}
 	var notes []Note
 	for _, chosen := range c.Config.Run.ColumnTypes() {
-		fits := func(t postgres.Table) bool {
+		fits := func(t *postgres.Table) bool {
 			return slices.ContainsFunc(t.Columns, func(col postgres.Column) bool { return col.Numeric() && chosen.Fits(t.Schema, t.Name, col.Name) })
 		}
-		switch {
-		case slices.ContainsFunc(tables, func(t postgres.Table) bool { return t.Kind != 'p' && fits(t) }):
-		case slices.ContainsFunc(tables, fits):
-			notes = append(notes, Note{"ColumnTypeUnused", chosen.String(), "name the partitions, as by a pattern: each is mirrored as a table of its own"})
-		default:
-			notes = append(notes, Note{"ColumnTypeUnused", chosen.String(), "no column of that name is a numeric, and only those may be given another type"})
+		used, text := false, "no column of that name is a numeric, and only those may be given another type"
+		for i := range f.Tables {
+			t := &f.Tables[i]
+			leaf := slices.IndexFunc(t.Leaves, func(l postgres.Table) bool { return fits(&l) })
+			switch {
+			case t.Kind == 'p' && !c.whole(f, t):
+				if fits(t) {
+					text = "name the partitions, as by a pattern: each is mirrored as a table of its own"
+				}
+			case fits(t):
+				used = true
+			case leaf >= 0:
+				text = "name " + t.String() + ": its partitions are mirrored as one table"
+			}
+		}
+		if !used {
+			notes = append(notes, Note{"ColumnTypeUnused", chosen.String(), text})
 		}
 	}
 	return notes

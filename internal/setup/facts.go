@@ -4,6 +4,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/azure"
 	"github.com/pgmirror/pgmirror/internal/fabric"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
 // Facts are what earlier Checks learned and later steps need. A fact that isn't
@@ -17,8 +18,10 @@ type Facts struct {
 	RoleExists  bool              //
 	RoleSignsIn bool              // with the password that the store has
 	Enabled     bool              // azure_cdc is there
-	Tables      []postgres.Table  // of the database
+	Tables      []postgres.Table  // of the database; in open mode a partitioned table may be one, see takeWhole
+	Within      map[string]string // partitions of those, by their names: the table's
 	Picked      []postgres.Table  // those that are to be mirrored
+	Joined      []postgres.Table  // those of them that are in the mirror, or come into it by apply
 	Listed      bool              // the configuration lists tables
 	Connection  fabric.Connection //
 	Mirror      fabric.MirroredDatabase
@@ -28,7 +31,9 @@ type Facts struct {
 	// follows from it, instead of being blocked by it.
 	IfReady bool
 
-	capacity      string // of the workspace
+	publications  []admin.Publication // ours, those that are there
+	begun         bool                // of an open mirror: tables come and go by tables add and remove
+	capacity      string              // of the workspace
 	adminPassword secret
 	rolePassword  secret
 	recovering    bool                       // the role's password is in a deleted secret: it will be had back

@@ -87,12 +87,18 @@ func (c *Clients) defaultRights(ctx context.Context, session *admin.Session, f *
 	return out, notes, nil
 }
 
-// makers are who makes tables in a schema, the administrator first.
+// makers are who makes tables in a schema, the administrator first. Of an open mirror
+// that has begun they are its tables' owners: a table that isn't in it leaves nothing to
+// do, whose ever it is.
 func (c *Clients) makers(f *Facts, schema string) []string {
 	out := []string{c.Config.Admin.User}
 	seen := map[string]bool{out[0]: true, c.Config.Role.Name: true}
-	for i := range f.Tables {
-		if t := &f.Tables[i]; t.Schema == schema && !seen[t.Owner] {
+	tables := f.Tables
+	if f.begun {
+		tables = f.Joined
+	}
+	for _, t := range WithLeaves(tables) {
+		if t.Schema == schema && !seen[t.Owner] {
 			seen[t.Owner] = true
 			out = append(out, t.Owner)
 		}

@@ -11,7 +11,8 @@ import (
 
 // publicationStep makes the publications that run reads. A table without a key
 // sits in one that publishes inserts only: in the other one PostgreSQL would
-// refuse the application's updates.
+// refuse the application's updates. A partitioned table is named by itself: its
+// partitions, also those that come later, are published through it.
 type publicationStep struct{ *Clients }
 
 func (publicationStep) Name() string { return "publications" }
@@ -29,7 +30,7 @@ func (s publicationStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	}
 	todo, found, err := s.todo(ctx, f)
 	if err == nil && len(todo) > 0 {
-		if found, ok, err := s.powerless(ctx, f, session, f.Picked); err != nil || !ok {
+		if found, ok, err := s.powerless(ctx, f, session, f.Joined); err != nil || !ok {
 			return found, err
 		}
 	}
@@ -47,77 +48,150 @@ func (s publicationStep) Apply(ctx context.Context, f *Facts) error { return s.r
 
 // Script is what Apply runs.
 func (s publicationStep) Script(ctx context.Context, f *Facts) ([]admin.Statement, error) {
+	if _, err := s.pick(ctx, f); err != nil { // an Apply that failed may have had its effect
+		return nil, err
+	}
 	out, _, err := s.todo(ctx, f)
 	return out, err
 }
 
-// todo computes what is missing in both publications.
+// todo computes what is missing in both publications. Once the mirror has begun that
+// is nothing: a table joins it by tables add, and what tables remove took out stays out.
 func (s publicationStep) todo(ctx context.Context, f *Facts) ([]admin.Statement, Finding, error) {
 	session, err := s.asAdmin(ctx, f)
 	if err != nil {
 		return nil, Finding{}, err
 	}
-	var with, without []admin.Member
-	for i := range f.Picked {
-		t := &f.Picked[i]
-		m := admin.Member{Schema: t.Schema, Table: t.Name, Owner: t.Owner}
-		if keyed(t) {
-			with = append(with, m)
-		} else {
-			without = append(without, m)
+	for _, p := range f.publications {
+		if p.AllTables {
+			return nil, blocked("PublicationForAll", p.Name, s.psql(f, "DROP PUBLICATION \""+p.Name+"\"")), nil
 		}
 	}
 	found := asWanted(s.Config.Publication())
-	first, err := s.one(ctx, f, session, &found, s.Config.Publication(), false, with)
-	if err != nil {
-		return nil, found, err
+	found.Notes, found.Hint = s.notes(f)
+	var todo []admin.Statement
+	for _, insertOnly := range []bool{false, true} {
+		more, err := s.one(ctx, f, session, insertOnly)
+		if err != nil {
+			return nil, found, err
+		}
+		todo = append(todo, more...)
 	}
-	second, err := s.one(ctx, f, session, &found, s.Config.InsertOnlyPublication(), true, without)
-	return append(first, second...), found, err
+	return todo, found, nil
 }
 
-// keyed reports whether updates of a table can be mirrored.
-func keyed(t *postgres.Table) bool { return len(t.Key) > 0 && t.ReplicaIdentity != 'n' }
-
-func (s publicationStep) one(ctx context.Context, f *Facts, session *admin.Session, found *Finding, name string, insertOnly bool, tables []admin.Member) ([]admin.Statement, error) {
-	p, exists, err := session.Publication(ctx, name)
-	switch {
-	case err != nil:
-		return nil, err
-	case !exists && len(tables) == 0 && insertOnly:
-		return nil, nil
-	case !exists:
-		return session.CreatePublication(ctx, name, insertOnly, tables)
-	case p.AllTables:
-		*found = blocked("PublicationForAll", name, s.psql(f, "DROP PUBLICATION \""+name+"\""))
-		return nil, nil
-	}
-	missing := slices.DeleteFunc(slices.Clone(tables), func(m admin.Member) bool { return slices.Contains(p.Tables, m.String()) })
-	for _, extra := range p.Tables {
-		if !slices.ContainsFunc(tables, func(m admin.Member) bool { return m.String() == extra }) {
-			found.Notes = append(found.Notes, Note{"PublishedUnlisted", extra, "is in publication " + name + " and isn't asked for; left as it is"})
+// one computes what one of the publications lacks.
+func (s publicationStep) one(ctx context.Context, f *Facts, session *admin.Session, insertOnly bool) ([]admin.Statement, error) {
+	name := s.publicationOf(insertOnly)
+	var members []admin.Member
+	for i := range f.Joined {
+		t := &f.Joined[i]
+		if !f.begun && Keyed(t) != insertOnly && !slices.Contains(f.publishedIn(t), name) {
+			members = append(members, admin.Member{Schema: t.Schema, Table: t.Name, Owner: t.Owner})
 		}
 	}
-	if len(missing) == 0 {
+	exists := slices.ContainsFunc(f.publications, func(p admin.Publication) bool { return p.Name == name })
+	switch {
+	case len(members) == 0 && (exists || insertOnly):
 		return nil, nil
+	case !exists:
+		return session.CreatePublication(ctx, name, insertOnly, members)
 	}
-	return s.add(ctx, session, found, name, missing)
+	return session.AddTables(ctx, name, members)
 }
 
-// add leaves a running mirror alone: run takes a table in itself, so that no
-// change falls between its snapshot and the stream.
-func (s publicationStep) add(ctx context.Context, session *admin.Session, found *Finding, name string, missing []admin.Member) ([]admin.Statement, error) {
-	running, err := session.SlotExists(ctx, s.Config.Slot())
-	if err != nil {
-		return nil, err
+func (c *Clients) publicationOf(insertOnly bool) string {
+	if insertOnly {
+		return c.Config.InsertOnlyPublication()
 	}
-	if !running {
-		return session.AddTables(ctx, name, missing)
-	}
-	var names []string
-	for _, m := range missing {
-		names = append(names, m.String())
-	}
-	found.Notes = append(found.Notes, Note{"TableNotJoined", strings.Join(names, ", "), "isn't in publication " + name + ", and the mirror runs: take it in with pgmirror tables add"})
-	return nil, nil
+	return c.Config.Publication()
 }
+
+// lookPublished reads our publications. A mirror has begun when they are read.
+func (c *Clients) lookPublished(ctx context.Context, session *admin.Session, f *Facts) error {
+	f.publications = nil
+	for _, insertOnly := range []bool{false, true} {
+		p, exists, err := session.Publication(ctx, c.publicationOf(insertOnly))
+		if err != nil {
+			return err
+		}
+		if exists {
+			f.publications = append(f.publications, p)
+		}
+	}
+	running, err := session.SlotExists(ctx, c.Config.Slot())
+	whole := len(f.publications) > 0 && f.publications[0].Name == c.Config.Publication()
+	f.begun = whole && running
+	return err
+}
+
+// named are the publications of ours that name a table.
+func (f *Facts) named(table string) []string {
+	var out []string
+	for _, p := range f.publications {
+		if _, ok := slices.BinarySearch(p.Tables, table); ok {
+			out = append(out, p.Name)
+		}
+	}
+	return out
+}
+
+// publishedIn are the publications of ours that have a table, by its own name or as a
+// partition.
+func (f *Facts) publishedIn(t *postgres.Table) []string {
+	out := f.named(t.String())
+	for _, above := range f.Above(t) {
+		out = append(out, f.named(above.String())...)
+	}
+	return out
+}
+
+// notes are on what the publications have and isn't asked for, and on what is asked for
+// and isn't in the mirror; hint takes that in.
+func (s publicationStep) notes(f *Facts) (notes []Note, hint string) {
+	picked := map[string]bool{}
+	var out, apart []string // not in the mirror; of those, the ones whose partitions are
+	for i := range f.Picked {
+		t := &f.Picked[i]
+		picked[t.String()] = true
+		in, name := f.publishedIn(t), s.publicationOf(!Keyed(t))
+		switch {
+		case f.begun && len(in) == 0:
+			out = append(out, t.String())
+			if slices.ContainsFunc(t.Leaves, func(l postgres.Table) bool { return len(f.named(l.String())) > 0 }) {
+				apart = append(apart, t.String())
+			}
+		case t.Kind == 'p' && len(t.Key) > 0: // somebody may see to its new partitions' replica identity
+		case f.begun && !slices.Contains(in, name):
+			notes = append(notes, Note{"OtherPublication", t.String(), "is in publication " + in[0] + " and belongs in " + name + ": " +
+				"ALTER PUBLICATION … DROP TABLE there, then " + ShellLine("pgmirror", "tables", "add", t.String())})
+		}
+	}
+	for _, p := range f.publications {
+		for _, table := range p.Tables {
+			whole := f.Within[table]
+			switch {
+			case picked[table] || slices.Contains(apart, whole):
+			case whole != "":
+				notes = append(notes, Note{"PublishedUnlisted", table, "is in publication " + p.Name + " besides " + whole + ", whose partition it is; detached it would go on as a table of its own"})
+			default:
+				notes = append(notes, Note{"PublishedUnlisted", table, "is in publication " + p.Name + " and isn't asked for; left as it is"})
+			}
+		}
+	}
+	for _, table := range apart {
+		notes = append(notes, Note{"PublishedApart", table, "its partitions are published each as a table of its own, and a new one isn't: " +
+			"tables add has it be one table, which is copied; what is mirrored of the partitions stays until tables remove"})
+	}
+	if len(out) == 0 {
+		return notes, ""
+	}
+	hint = "pgmirror tables list"
+	if len(out) <= 8 {
+		hint = ShellLine(append([]string{"pgmirror", "tables", "add"}, out...)...)
+	}
+	return append(notes, Note{notJoined, strings.Join(out, ", "), "in no publication, so not in the mirror: take in what is wanted with " + hint}), hint
+}
+
+// notJoined is the code of what is asked for and isn't in the mirror.
+const notJoined = "TableNotJoined"

@@ -6,7 +6,9 @@ import (
 	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
-// readGrantsStep lets the role read the tables, for open mode.
+// readGrantsStep lets the role read the tables, for open mode: of a partitioned one its
+// partitions, too, which are read one by one. Partitions that come later are covered by
+// the default rights.
 type readGrantsStep struct{ *Clients }
 
 func (readGrantsStep) Name() string { return "read-grants" }
@@ -39,7 +41,7 @@ func (s readGrantsStep) able(ctx context.Context, f *Facts) (Finding, bool, erro
 	if err != nil {
 		return Finding{}, false, err
 	}
-	missing, err := session.Unreadable(ctx, s.Config.Role.Name, f.Picked)
+	missing, err := session.Unreadable(ctx, s.Config.Role.Name, WithLeaves(f.Joined))
 	if err != nil {
 		return Finding{}, false, err
 	}
@@ -67,8 +69,8 @@ func (s readGrantsStep) missing(ctx context.Context, f *Facts) ([]admin.Statemen
 		}
 		out = append(out, more...)
 	}
-	for i := range f.Picked {
-		more, err := session.SelectOn(ctx, &f.Picked[i], s.Config.Role.Name)
+	for _, t := range WithLeaves(f.Joined) {
+		more, err := session.SelectOn(ctx, &t, s.Config.Role.Name)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/config"
@@ -52,9 +53,16 @@ func (s replicaIdentityStep) offers(ctx context.Context, f *Facts) ([]admin.Stat
 	}
 	var out []admin.Statement
 	var notes []Note
-	for i := range f.Picked {
-		t := &f.Picked[i]
-		if keyed(t) {
+	for i := range f.Joined {
+		t := &f.Joined[i]
+		if Keyed(t) {
+			continue
+		}
+		if t.Kind == 'p' { // an index as its replica identity would be no new partition's
+			if len(t.Key) > 0 && slices.Contains(f.publishedIn(t), s.Config.Publication()) {
+				continue
+			}
+			notes = append(notes, Note{"NoKey", t.String(), "has no primary key, which every partition would have: only its inserts are mirrored"})
 			continue
 		}
 		offer, index, err := session.IdentityByIndex(ctx, t.Schema, t.Name, t.Owner)

@@ -3,6 +3,7 @@ package setup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/config"
@@ -59,12 +60,18 @@ func (c *Clients) pick(ctx context.Context, f *Facts) ([]Note, error) {
 	f.Picked, f.Listed = nil, len(c.Config.Mirror.Tables) > 0
 	var notes []Note
 	if c.Config.Mode == config.Open {
-		notes = c.chooseTypes(f.Tables)
+		if err := c.lookPublished(ctx, session, f); err != nil {
+			return nil, err
+		}
+		if err := c.takeWhole(ctx, session, f); err != nil {
+			return nil, err
+		}
+		notes = c.chooseTypes(f)
 	}
 	for i := range f.Tables {
 		t := &f.Tables[i]
 		wanted, listed := c.Config.Mirror.Wants(t.Schema, t.Name)
-		if !wanted {
+		if !wanted || f.Within[t.String()] != "" {
 			continue
 		}
 		ok, said := c.judge(t, listed, live)
@@ -75,6 +82,10 @@ func (c *Clients) pick(ctx context.Context, f *Facts) ([]Note, error) {
 	}
 	if c.Config.Mode == config.Native && len(f.Picked) > nativeTables {
 		notes = append(notes, Note{"TableLimit", "", fmt.Sprintf("%d tables: Fabric documents limits of 500 and 1,000, and cuts by name", len(f.Picked))})
+	}
+	f.Joined = f.Picked
+	if f.begun {
+		f.Joined = slices.DeleteFunc(slices.Clone(f.Picked), func(t postgres.Table) bool { return len(f.publishedIn(&t)) == 0 })
 	}
 	return notes, nil
 }
@@ -117,7 +128,11 @@ func (c *Clients) judge(t *postgres.Table, listed bool, live map[string]admin.Ta
 
 func judgeOpen(t *postgres.Table) (bool, []Note) {
 	if t.Obstacle != "" {
-		return false, []Note{{"NotMirrored", t.String(), t.Obstacle}}
+		text := t.Obstacle
+		if t.Kind == 'p' {
+			text += "; name its partitions in mirror.tables, and not it, to have each mirrored as a table of its own"
+		}
+		return false, []Note{{"NotMirrored", t.String(), text}}
 	}
 	var notes []Note
 	for i := range t.Columns {
@@ -187,7 +202,7 @@ func (s tablesStep) unmatched(f *Facts) []string {
 		if strings.ContainsAny(name, "*?") || s.Config.Seed.Create && name == s.Config.Mirror.DefaultSchema+"."+s.Config.Seed.Table {
 			continue // the seed table will be there
 		}
-		found := false
+		found := f.Within[name] != ""
 		for i := range f.Tables {
 			found = found || f.Tables[i].String() == name
 		}
@@ -198,14 +213,14 @@ func (s tablesStep) unmatched(f *Facts) []string {
 	return out
 }
 
-// schemas are those of the picked tables, and the default schema.
+// schemas are those of the mirror's tables, and the default schema.
 func (c *Clients) schemas(f *Facts) []string {
 	out := []string{c.Config.Mirror.DefaultSchema}
 	seen := map[string]bool{out[0]: true}
-	for i := range f.Picked {
-		if s := f.Picked[i].Schema; !seen[s] {
-			seen[s] = true
-			out = append(out, s)
+	for _, t := range WithLeaves(f.Joined) {
+		if !seen[t.Schema] {
+			seen[t.Schema] = true
+			out = append(out, t.Schema)
 		}
 	}
 	return out
