@@ -92,6 +92,7 @@ var codes = map[string]Explanation{
 	"RunActive":         {Sentence: "The mirror is still fed: somebody reads from its slot.", Remedy: "Stop pgmirror run first, wherever it runs."},
 	"TableRefused":      {Sentence: "None of the listed tables can be mirrored.", Remedy: "The plan names the reason for each; choose others, or mode: open."},
 	"AlreadyMirrored":   {Sentence: "The database is mirrored already, by a mirror that isn't ours.", Remedy: "Stop that mirror, or give its name as mirror.name."},
+	"TableNotJoined":    {Sentence: "A table is asked for and in no publication, so that it isn't in the mirror: it is new, or was taken out.", Remedy: "Take it in with tables add; or list in mirror.tables what is wanted.", Next: "pgmirror tables list"},
 	"PublicationForAll": {Sentence: "A publication of this name publishes all tables.", Remedy: "Drop it, or choose another run.publication: updates of tables without a key would be refused."},
 
 	// Fabric

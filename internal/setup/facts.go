@@ -33,6 +33,7 @@ type Facts struct {
 
 	publications  []admin.Publication // ours, those that are there
 	begun         bool                // of an open mirror: tables come and go by tables add and remove
+	unpublished   bool                // it has, and its publication is gone
 	capacity      string              // of the workspace
 	adminPassword secret
 	rolePassword  secret

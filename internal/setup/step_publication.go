@@ -107,9 +107,11 @@ func (c *Clients) publicationOf(insertOnly bool) string {
 	return c.Config.Publication()
 }
 
-// lookPublished reads our publications. A mirror has begun when they are read.
+// lookPublished reads our publications. A mirror has begun when they have tables, or
+// are read; when one of them is gone that was read, nothing tells what it had.
 func (c *Clients) lookPublished(ctx context.Context, session *admin.Session, f *Facts) error {
 	f.publications = nil
+	tables := 0
 	for _, insertOnly := range []bool{false, true} {
 		p, exists, err := session.Publication(ctx, c.publicationOf(insertOnly))
 		if err != nil {
@@ -117,11 +119,12 @@ func (c *Clients) lookPublished(ctx context.Context, session *admin.Session, f *
 		}
 		if exists {
 			f.publications = append(f.publications, p)
+			tables += len(p.Tables)
 		}
 	}
 	running, err := session.SlotExists(ctx, c.Config.Slot())
 	whole := len(f.publications) > 0 && f.publications[0].Name == c.Config.Publication()
-	f.begun = whole && running
+	f.begun, f.unpublished = whole && (tables > 0 || running), running && !whole
 	return err
 }
 
@@ -179,6 +182,9 @@ func (s publicationStep) notes(f *Facts) (notes []Note, hint string) {
 			}
 		}
 	}
+	if f.unpublished {
+		notes = append(notes, Note{"PublicationGone", s.Config.Publication(), "was there, and is made with every table that is asked for: also with what tables remove took out, unless mirror.tables leaves it out"})
+	}
 	for _, table := range apart {
 		notes = append(notes, Note{"PublishedApart", table, "its partitions are published each as a table of its own, and a new one isn't: " +
 			"tables add has it be one table, which is copied; what is mirrored of the partitions stays until tables remove"})
@@ -195,3 +201,14 @@ func (s publicationStep) notes(f *Facts) (notes []Note, hint string) {
 
 // notJoined is the code of what is asked for and isn't in the mirror.
 const notJoined = "TableNotJoined"
+
+// NotJoined are the tables of which a finding says that they are asked for and aren't
+// in the mirror; its Hint takes them in.
+func (f Finding) NotJoined() string {
+	for _, n := range f.Notes {
+		if n.Code == notJoined {
+			return n.Subject
+		}
+	}
+	return ""
+}

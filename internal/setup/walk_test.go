@@ -159,6 +159,35 @@ func TestPatternsOfPartitions(t *testing.T) {
 	}
 }
 
+// A mirror that has begun is left as it is: what is new, what tables remove took out and
+// partitions that an earlier pgmirror published by themselves are told, and leave run
+// nothing to refuse for, slot or not.
+func TestBegunMirrorIsLeft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(t, parted)
+	cfg := w.config(t, openFile+"allow: [restart]\n")
+	mustApply(t, cfg)
+	w.exec(t, "ALTER PUBLICATION pgmirror_dev DROP TABLE orders, parted", "ALTER PUBLICATION pgmirror_dev ADD TABLE parted_2024, parted_2025_1", "ALTER PUBLICATION pgmirror_dev_insert_only DROP TABLE log",
+		"CREATE ROLE stranger; CREATE SCHEMA strange AUTHORIZATION stranger; SET ROLE stranger; CREATE TABLE strange.new (id int PRIMARY KEY); RESET ROLE")
+	told := plan(t, cfg)
+	clean(t, told)
+	losses(t, told, "TableNotJoined public.log, public.orders, public.parted, strange.new", "PublishedApart public.parted")
+	untold(t, told, "PublishedUnlisted public.parted_2024")
+	if f := find(t, told, "publications"); f.Hint != "pgmirror tables add public.log public.orders public.parted strange.new" {
+		t.Errorf("got the hint %q", f.Hint)
+	}
+	if again := mustApply(t, cfg); len(again) != 0 {
+		t.Errorf("apply wrote %q", again)
+	}
+	w.exec(t, "SELECT pg_create_logical_replication_slot('pgmirror_dev', 'pgoutput')", "DROP TABLE strange.new", "DROP PUBLICATION pgmirror_dev")
+	losses(t, plan(t, cfg), "PublicationGone pgmirror_dev")
+	mustApply(t, cfg)
+	if got := strings.Join(w.rows(t, named), " "); !strings.Contains(got, "pgmirror_dev.orders pgmirror_dev.parted ") {
+		t.Errorf("published: got %q", got)
+	}
+}
+
 const named = "SELECT p.pubname || '.' || c.relname FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid ORDER BY 1"
 
 // picked are the names of the tables that a plan picks.
