@@ -55,6 +55,11 @@ func runStatus(ctx context.Context, o statusOptions, s streams) error {
 		return err
 	}
 	defer ses.close(ctx)
+	for _, f := range ses.plan {
+		if f.NotJoined() != "" {
+			s.say("warning[TableNotJoined]: asked for, and not in the mirror: %s\n  next: %s", f.NotJoined(), f.Hint)
+		}
+	}
 	for {
 		faults, err := showStatus(ctx, o, s, ses)
 		switch {
