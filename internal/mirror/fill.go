@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -37,58 +38,99 @@ func (c *changes) finish(ctx context.Context) (b *batch.Batch, filled int64, err
 	return b, filled, nil
 }
 
+// fillKeys is how many rows are asked for in one transaction.
+const fillKeys = 20_000
+
 // fillFromTable appends the rows that lack values, with those of the table, read
-// in a snapshot that sees every transaction that left one of them so. Values that
+// in snapshots that see every transaction that left one of them so. Values that
 // were changed later come too early, which their own change, still to come, makes
 // good. A key that is not in the table any more is left out: its delete, or the
-// change of its key, is still to come. (Before the snapshot saw those transactions
+// change of its key, is still to come. (Before a snapshot saw those transactions
 // "no row" could also mean "not visible yet", and the row would be lost. To see
 // the last of them is not enough: commits become visible in any order, above all
 // when only some wait for a standby.)
-func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []int32) (int64, error) {
+//
+// The values may be any number of times what the stream brought. So what b has
+// grown to is published before it takes more.
+func (c *changes) fillFromTable(ctx context.Context, b *batch.Batch, lacking []int32) (filled int64, err error) {
 	dec, err := postgres.NewDecoder(&c.src) // the stream's one is in use
 	if err != nil {
 		return 0, err
 	}
-	keys := c.rows.Select(lacking)
-	found := batch.New(c.schema, false)
-	if c.seen, err = c.t.m.readRows(ctx, &c.src, dec, keys, c.lacking, found); err != nil {
-		return 0, err
-	}
-	at := map[string]int{}
-	for i := range found.Rows() {
-		at[string(found.AppendKey(nil, i))] = i
-	}
-	filled := int64(0)
-	for _, row := range lacking {
-		i, ok := at[string(c.rows.AppendKey(nil, int(row)))]
-		if !ok {
-			continue
+	share := c.t.m.share()
+	take := func(asOf postgres.LSN, found *batch.Batch) error {
+		c.seen = max(c.seen, landing.LSN(asOf))
+		if b.Bytes() > share {
+			if err := c.publishPiece(ctx, b, filled); err != nil {
+				return err
+			}
+			filled = 0
 		}
+		filled += c.fillFrom(found, b)
+		found.Truncate(0)
+		return nil
+	}
+	found := batch.New(c.schema, false)
+	within := postgres.Bounds{Batch: share / 4, Row: c.t.m.cfg.maxRow, Full: take}
+	for some := range slices.Chunk(lacking, fillKeys) {
+		err := c.t.m.ask(ctx, func(conn *pgx.Conn) error {
+			asOf, err := postgres.ReadRows(ctx, conn, &c.src, dec, c.rows.Select(some), c.lacking, found, within)
+			if err != nil {
+				return err
+			}
+			return take(asOf, found)
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return filled, nil
+}
+
+// fillFrom appends the rows that were found to b, once each, and says how many.
+func (c *changes) fillFrom(found, b *batch.Batch) (filled int64) {
+	for i := range found.Rows() {
+		c.key = found.AppendKey(c.key[:0], i)
+		row, ok := c.index.find(c.key, c)
+		if !ok || c.dead[row] || !c.rows.HasUnchanged(row) {
+			continue // equal for PostgreSQL alone, as of another case
+		}
+		c.dead[row] = true
 		for k := range b.Cols {
 			if c.rows.Cols[k].Def[row] == batch.Unchanged {
 				b.Cols[k].AppendFrom(&found.Cols[k], i)
 			} else {
-				b.Cols[k].AppendFrom(&c.rows.Cols[k], int(row))
+				b.Cols[k].AppendFrom(&c.rows.Cols[k], row)
 			}
 		}
 		b.EndMarkedRow(c.rows.Marker[row])
 		filled++
 	}
-	return filled, nil
+	return filled
 }
 
-// readRows asks over the one connection that is kept for questions. asOf is a
-// position behind all that the rows show.
-func (m *mirror) readRows(ctx context.Context, src *postgres.Table, dec *postgres.Decoder, keys *batch.Batch, sees []uint32, found *batch.Batch) (asOf landing.LSN, err error) {
-	err = m.ask(ctx, func(conn *pgx.Conn) error {
-		at, err := postgres.ReadRows(ctx, conn, src, dec, keys, sees, found)
-		asOf = landing.LSN(at)
-		return err
+// publishPiece publishes rows of the file before the others, and empties b. The
+// table's position stays: without the others all its changes are taken again, which
+// upserts and deletes bear. The piece leaves a transaction open, so that nobody
+// shows it before the others are there.
+func (c *changes) publishPiece(ctx context.Context, b *batch.Batch, filled int64) error {
+	at := c.t.snapshot().Position
+	meta := landing.Meta{Position: landing.Position{CommitLSN: at.CommitLSN, N: at.N}, EndLSN: at.CommitLSN, CommitTime: c.time, Filled: filled}
+	err := c.t.publish(ctx, b, meta, func(s *tableState) {
+		s.Position = at
+		s.Seen = max(s.Seen, c.seen)
+		s.adopt(columnsOf(c.src))
 	})
-	return asOf, err
+	b.Truncate(0)
+	c.mustFile = true // which ends it
+	return err
 }
 
+// share is how many bytes each of those that publish may gather of what is read
+// from tables while they hold changes.
+func (m *mirror) share() int { return int(m.cfg.Budget) / (4 * m.cfg.Workers) }
+
+// ask asks over the one connection that is kept for questions.
 func (m *mirror) ask(ctx context.Context, question func(*pgx.Conn) error) error {
 	m.sqlMu.Lock()
 	defer m.sqlMu.Unlock()

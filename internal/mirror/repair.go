@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -81,7 +82,7 @@ func (m *mirror) repair(ctx context.Context, q Request) (over bool, err error) {
 	case len(src.Key) == 0 || !slices.Equal(q.Key, keyNames(src)) || slices.ContainsFunc(q.Rows, func(r []string) bool { return len(r) != len(q.Key) }):
 		return m.notRepaired(t, fmt.Sprintf("the rows are named by %q, its key is %q", q.Key, keyNames(src))), nil
 	}
-	b, filled, seen, err := m.readRepaired(ctx, conn, src, q.Rows)
+	rows, err := t.publishRepaired(ctx, conn, src, q.Rows)
 	switch {
 	case errors.Is(err, postgres.ErrNotVisible):
 		m.emit(Event{Kind: Waiting, Table: t.String(), Reason: "rows that can't be repaired yet: " + err.Error()})
@@ -91,12 +92,7 @@ func (m *mirror) repair(ctx context.Context, q Request) (over bool, err error) {
 	case err != nil:
 		return false, fmt.Errorf("repair table %s: %w", t, err)
 	}
-	at := t.snapshot().Position
-	meta := landing.Meta{Position: at, EndLSN: at.CommitLSN, CommitTime: time.Now(), Filled: filled} // it follows the stream no further
-	if err := t.publish(ctx, b, meta, func(s *tableState) { s.Seen = max(s.Seen, seen) }); err != nil {
-		return false, err
-	}
-	m.emit(Event{Kind: Repaired, Table: t.String(), Rows: int64(b.Rows())})
+	m.emit(Event{Kind: Repaired, Table: t.String(), Rows: rows})
 	return true, nil
 }
 
@@ -142,45 +138,57 @@ func keyNames(src *postgres.Table) []string {
 	return out
 }
 
-// readRepaired reads the rows. Those that the source has come last; filled is how
-// many they are.
-func (m *mirror) readRepaired(ctx context.Context, conn *pgx.Conn, src *postgres.Table, named [][]string) (b *batch.Batch, filled int64, seen landing.LSN, err error) {
+// publishRepaired publishes the rows, those that the source has as it is reading
+// them: they may be of any size. In a file they come last.
+func (t *table) publishRepaired(ctx context.Context, conn *pgx.Conn, src *postgres.Table, named [][]string) (rows int64, err error) {
 	dec, err := postgres.NewDecoder(src)
 	if err != nil {
-		return nil, 0, 0, err
+		return 0, err
 	}
 	schema := src.MirrorSchema()
 	keys, found := batch.New(schema, false), batch.New(schema, false)
 	if err := postgres.ParseKeys(ctx, conn, src, dec, named, keys); err != nil {
-		return nil, 0, 0, err
+		return 0, err
 	}
 	if err := postgres.AwaitVisible(ctx, conn, repairPatience); err != nil {
-		return nil, 0, 0, err
+		return 0, err
 	}
-	at, err := postgres.ReadRows(ctx, conn, src, dec, keys, nil, found)
+	b, there := batch.New(schema, true), map[string]bool{}
+	publish := func(asOf postgres.LSN, found *batch.Batch) error {
+		filled := int64(0)
+		for i := range found.Rows() {
+			if k := string(found.AppendKey(nil, i)); !there[k] {
+				there[k] = true // once
+				b.AppendRow(found, i)
+				b.EndMarkedRow(batch.Upsert)
+				filled++
+			}
+		}
+		found.Truncate(0)
+		if b.Rows() == 0 {
+			return nil
+		}
+		rows += int64(b.Rows())
+		at := t.snapshot().Position
+		meta := landing.Meta{Position: at, EndLSN: at.CommitLSN, CommitTime: time.Now(), Filled: filled} // it follows the stream no further
+		err := t.publish(ctx, b, meta, func(s *tableState) { s.Seen = max(s.Seen, landing.LSN(asOf)) })
+		b.Truncate(0)
+		return err
+	}
+	asOf, err := postgres.ReadRows(ctx, conn, src, dec, keys, nil, found, postgres.Bounds{Batch: t.m.share(), Row: t.m.cfg.maxRow, Full: publish})
 	if err != nil {
-		return nil, 0, 0, err
+		return rows, err
 	}
-	there := map[string]bool{}
+	gone := maps.Clone(there)
 	for i := range found.Rows() {
-		there[string(found.AppendKey(nil, i))] = true
+		gone[string(found.AppendKey(nil, i))] = true
 	}
-	b = batch.New(schema, true)
 	for i := range keys.Rows() {
-		if k := string(keys.AppendKey(nil, i)); !there[k] {
-			there[k] = true // once
+		if k := string(keys.AppendKey(nil, i)); !gone[k] {
+			gone[k] = true // once
 			b.AppendRow(keys, i)
 			b.EndMarkedRow(batch.Delete)
 		}
 	}
-	written := map[string]bool{}
-	for i := range found.Rows() {
-		if k := string(found.AppendKey(nil, i)); !written[k] {
-			written[k] = true
-			b.AppendRow(found, i)
-			b.EndMarkedRow(batch.Upsert)
-			filled++
-		}
-	}
-	return b, filled, landing.LSN(at), nil
+	return rows, publish(asOf, found)
 }

@@ -162,7 +162,7 @@ func TestLeafDecoder(t *testing.T) {
 		t.Error("COPY:", diff)
 	}
 	back := batch.New(root.MirrorSchema(), true)
-	if _, err := postgres.ReadRows(t.Context(), conn, root, decoder(t, root), copied, nil, back); err != nil {
+	if _, err := postgres.ReadRows(t.Context(), conn, root, decoder(t, root), copied, nil, back, postgres.Bounds{}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, rowsOf(back)); diff != "" {
@@ -183,7 +183,7 @@ func leafReadBack(t *testing.T, conn *pgx.Conn, leaf *postgres.Table, d *postgre
 		t.Fatal(err)
 	}
 	got := batch.New(keys.Schema, false)
-	if _, err := postgres.ReadRows(t.Context(), conn, leaf, d, keys, nil, got); err != nil || got.Rows() != want {
+	if _, err := postgres.ReadRows(t.Context(), conn, leaf, d, keys, nil, got, postgres.Bounds{}); err != nil || got.Rows() != want {
 		t.Errorf("%s: %d rows read back, want %d (%v)", leaf, got.Rows(), want, err)
 	}
 }

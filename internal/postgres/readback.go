@@ -25,23 +25,32 @@ const (
 	keysAtOnce    = 2000
 )
 
+// Bounds keep what ReadRows holds small. The zero value is none.
+type Bounds struct {
+	Batch int // bytes of dst beyond which it is given to Full
+	Row   int // bytes that a row may have; see ErrRowTooLarge
+	// Full has to leave dst empty. asOf is what ReadRows will return.
+	Full func(asOf LSN, dst *batch.Batch) error
+}
+
 // ReadRows reads rows by key from the table as it is at or after the commits of
 // the transactions sees, and appends those that exist to dst, none of them ended with
 // a marker other than Upsert. A key that isn't found was deleted or changed by a
 // later transaction, whose changes the stream will bring. sees are 32-bit
 // numbers in Begin; none asks for no particular commit. asOf is a position in the log
-// behind everything that was seen: only a state beyond it is consistent.
+// behind everything that was seen: only a state beyond it is consistent. What is in
+// dst at the end is the caller's.
 //
 // keys and dst are batches of t.MirrorSchema. A partitioned table is read through
 // all its partitions, with its own decoder; one leaf with its LeafDecoder, keys and
 // dst then being of the partitioned table's schema. The connection must not be in a
 // transaction. ReadRows blocks, up to 30 seconds of them for the commits to become
 // visible (ErrNotVisible).
-func ReadRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys *batch.Batch, sees []uint32, dst *batch.Batch) (asOf LSN, err error) {
+func ReadRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys *batch.Batch, sees []uint32, dst *batch.Batch, within Bounds) (asOf LSN, err error) {
 	if err := beginSeeing(ctx, conn, sees); err != nil {
 		return 0, fmt.Errorf("read rows of %s: %w", t, err)
 	}
-	asOf, err = readRows(ctx, conn, t, d, keys, dst)
+	asOf, err = readRows(ctx, conn, t, d, keys, dst, within)
 	if !conn.IsClosed() {
 		_, endErr := conn.Exec(ctx, "ROLLBACK")
 		err = errors.Join(err, endErr)
@@ -191,15 +200,24 @@ func underDomain(ctx context.Context, conn *pgx.Conn, c *Column) (name string, e
 	return name, err
 }
 
-func readRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys, dst *batch.Batch) (asOf LSN, err error) {
+func readRows(ctx context.Context, conn *pgx.Conn, t *Table, d *Decoder, keys, dst *batch.Batch, within Bounds) (asOf LSN, err error) {
 	if asOf, err = WrittenUpTo(ctx, conn); err != nil {
 		return 0, err
 	}
 	if _, err := conn.Exec(ctx, "SET LOCAL enable_seqscan = off"); err != nil { // the keys have an index
 		return 0, err
 	}
+	took := func(size int) error {
+		switch {
+		case within.Row > 0 && size > within.Row:
+			return fmt.Errorf("%w: %d bytes", ErrRowTooLarge, size)
+		case within.Full != nil && dst.Bytes() > within.Batch:
+			return within.Full(asOf, dst)
+		}
+		return nil
+	}
 	for from := 0; from < keys.Rows(); from += keysAtOnce {
-		if err := readSome(ctx, conn.PgConn(), t, d, keys, from, min(from+keysAtOnce, keys.Rows()), dst); err != nil {
+		if err := readSome(ctx, conn.PgConn(), t, d, keys, from, min(from+keysAtOnce, keys.Rows()), dst, took); err != nil {
 			return 0, err
 		}
 	}
@@ -217,8 +235,8 @@ func WrittenUpTo(ctx context.Context, conn *pgx.Conn) (LSN, error) {
 	return ParseLSN(at)
 }
 
-// readSome reads the rows of keys from ≤ i < to.
-func readSome(ctx context.Context, conn *pgconn.PgConn, t *Table, d *Decoder, keys *batch.Batch, from, to int, dst *batch.Batch) error {
+// readSome reads the rows of keys from ≤ i < to, and says of each how large it is.
+func readSome(ctx context.Context, conn *pgconn.PgConn, t *Table, d *Decoder, keys *batch.Batch, from, to int, dst *batch.Batch, took func(size int) error) error {
 	if len(t.Key) == 0 {
 		return errors.New("the table has no key")
 	}
@@ -245,10 +263,19 @@ func readSome(ctx context.Context, conn *pgconn.PgConn, t *Table, d *Decoder, ke
 	rows := conn.ExecParams(ctx, sql, args, oids, nil, []int16{1})
 	var fault error
 	for fault == nil && rows.NextRow() {
-		fault = d.appendValues(dst, rows.Values())
+		if fault = d.appendValues(dst, rows.Values()); fault == nil {
+			fault = took(sizeOf(rows.Values()))
+		}
 	}
 	_, err := rows.Close()
 	return errors.Join(fault, err)
+}
+
+func sizeOf(values [][]byte) (n int) {
+	for _, v := range values {
+		n += len(v)
+	}
+	return n
 }
 
 // appendValues appends a row of a query in binary format, and ends it.

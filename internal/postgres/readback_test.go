@@ -33,7 +33,7 @@ func TestReadRowsByKey(t *testing.T) {
 		keys := copyAll(t, e, tab)
 		run(t, e, "DELETE FROM "+name+" WHERE k2 = 2")
 		got := batch.New(tab.MirrorSchema(), i%2 == 0)
-		asOf, err := postgres.ReadRows(t.Context(), conn, tab, decoder(t, tab), keys, nil, got)
+		asOf, err := postgres.ReadRows(t.Context(), conn, tab, decoder(t, tab), keys, nil, got, postgres.Bounds{})
 		if err != nil {
 			t.Errorf("%s: %v", c.typ, err)
 			continue
@@ -64,7 +64,7 @@ func TestUnchangedToast(t *testing.T) {
 	}
 	end := postgres.LSN(nextMessage(t, s, "C").EndLSN)
 	got := batch.New(tab.MirrorSchema(), true)
-	asOf, err := postgres.ReadRows(t.Context(), connect(t, e), tab, d, b, []uint32{xid}, got)
+	asOf, err := postgres.ReadRows(t.Context(), connect(t, e), tab, d, b, []uint32{xid}, got, postgres.Bounds{})
 	if err != nil || got.Rows() != 1 || asOf < end {
 		t.Fatalf("got %d rows as of %s, %v; want one, not before %s", got.Rows(), asOf, err, end)
 	}
@@ -92,7 +92,7 @@ func TestReadRowsWaitsForVisibility(t *testing.T) {
 	got := batch.New(tab.MirrorSchema(), false)
 	done := make(chan error, 1)
 	go func() {
-		_, err := postgres.ReadRows(context.Background(), reader, tab, decoder(t, tab), keys, []uint32{xid}, got)
+		_, err := postgres.ReadRows(context.Background(), reader, tab, decoder(t, tab), keys, []uint32{xid}, got, postgres.Bounds{})
 		done <- err
 	}()
 	until(t, "the reader has looked", func() bool {
@@ -116,7 +116,7 @@ func TestReadRowsWaitsForVisibility(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := postgres.ReadRows(ctx, connect(t, e), tab, decoder(t, tab), keys, []uint32{xid}, got); err == nil {
+	if _, err := postgres.ReadRows(ctx, connect(t, e), tab, decoder(t, tab), keys, []uint32{xid}, got, postgres.Bounds{}); err == nil {
 		t.Error("a context that is over is taken")
 	}
 }
@@ -127,7 +127,7 @@ func TestReadRowsRefuses(t *testing.T) {
 	for _, name := range []string{"a", "keyless"} {
 		tab := table(t, e, name)
 		conn := connect(t, e)
-		if _, err := postgres.ReadRows(t.Context(), conn, tab, decoder(t, tab), copyAll(t, e, tab), nil, batch.New(tab.MirrorSchema(), false)); err == nil {
+		if _, err := postgres.ReadRows(t.Context(), conn, tab, decoder(t, tab), copyAll(t, e, tab), nil, batch.New(tab.MirrorSchema(), false), postgres.Bounds{}); err == nil {
 			t.Errorf("%s was read back", name)
 		}
 		var one int
