@@ -150,3 +150,35 @@ func TestFillRowTooLarge(t *testing.T) {
 		t.Errorf("it is parked because %q", s.Reason)
 	}
 }
+
+// A table that Fabric doesn't drop is parked, and the others of its join aren't.
+func TestNotDropped(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		t.Run(fmt.Sprintf("alone %t", alone), func(t *testing.T) {
+			b := newBench(t, tables...)
+			if alone {
+				b.exec(`ALTER PUBLICATION p SET TABLE plain, pair`)
+			}
+			b.settle()
+			for _, name := range []string{"pair", "plain"} {
+				if err := Ask(t.Context(), b.landing, Request{Kind: Resync, Schema: "public", Table: name}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cfg := b.config(b.landing)
+			cfg.dropPatience = 300 * time.Millisecond
+			cfg.Fabric = func(context.Context) ([]FabricTable, error) {
+				return []FabricTable{{Schema: "public", Table: "plain"}}, nil
+			}
+			stop := b.start(cfg)
+			b.reaches("plain", phaseParked, 1)
+			b.reaches("pair", phaseReplicating, 2)
+			b.caughtUp()
+			stop()
+			if s := b.tableState("plain").value; !strings.Contains(s.Reason, "Fabric still has it") {
+				t.Errorf("it is parked because %q", s.Reason)
+			}
+			b.equal(newTaker(t, b.landing, 1), "pair")
+		})
+	}
+}

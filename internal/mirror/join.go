@@ -175,6 +175,29 @@ func (j *join) park(ctx context.Context, why error) error {
 	return nil
 }
 
+// leave takes tables out of the join, and parks them if it is told why.
+func (j *join) leave(ctx context.Context, tables []*table, park string) error {
+	if len(tables) == 0 {
+		return nil
+	}
+	defer signal(j.m.joins.over)
+	for _, t := range tables {
+		if !t.enter() {
+			continue // a request has taken it out
+		}
+		var err error
+		if park != "" {
+			err = t.park(ctx, park)
+		}
+		t.stop()
+		t.leave()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // run brings the tables from whatever they are in to replicating. With the
 // snapshot of a new slot, those whose boundary is that slot's begin.
 func (j *join) run(ctx context.Context, snapshot string) error {
@@ -307,14 +330,25 @@ func (m *mirror) awaitJoins(ctx context.Context) error {
 
 // clear removes the folders of tables, waits until Fabric has dropped the tables, and
 // begins a new generation of each. Only then may anything be written there again. All
-// folders go first: Fabric takes a minute or so, whether for one table or for all.
+// folders go first: Fabric takes a minute or so, whether for one table or for all. One
+// that it keeps is parked, and holds up nobody else for longer.
 func (j *join) clear(ctx context.Context, tables []*table) error {
 	for _, t := range tables {
 		if err := j.m.cfg.Landing.Remove(ctx, t.w.Dir); err != nil {
 			return fmt.Errorf("table %s: %w", t, err)
 		}
 	}
+	kept, err := j.m.awaitDropped(ctx, tables)
+	if err != nil {
+		return err
+	}
+	if err := j.leave(ctx, kept, fmt.Sprintf("Fabric still has it, %s after its folder was removed", j.m.cfg.dropPatience)); err != nil {
+		return err
+	}
 	for _, t := range tables {
+		if slices.Contains(kept, t) {
+			continue
+		}
 		if err := t.begin(ctx); err != nil {
 			return fmt.Errorf("table %s: %w", t, err)
 		}
@@ -322,11 +356,8 @@ func (j *join) clear(ctx context.Context, tables []*table) error {
 	return nil
 }
 
-// begin begins a new generation of a table whose folder is gone.
+// begin begins a new generation of a table that is gone.
 func (t *table) begin(ctx context.Context) error {
-	if err := t.awaitDropped(ctx); err != nil {
-		return err
-	}
 	t.m.watched.forget(t.w.Dir) // its rows are counted anew
 	err := t.change(ctx, func(s *tableState) {
 		reason := s.Reason
@@ -337,24 +368,33 @@ func (t *table) begin(ctx context.Context) error {
 	return err
 }
 
-// dropPatience bounds the wait for Fabric to drop a table.
+// dropPatience bounds the wait for Fabric to drop tables.
 const dropPatience = 15 * time.Minute
 
-func (t *table) awaitDropped(ctx context.Context) error {
-	if t.m.cfg.Fabric == nil {
-		return nil
+// awaitDropped waits until Fabric has dropped tables, and returns those that it has
+// kept nevertheless. That it didn't answer once is no reason to stop.
+func (m *mirror) awaitDropped(ctx context.Context, tables []*table) (kept []*table, err error) {
+	if m.cfg.Fabric == nil || len(tables) == 0 {
+		return nil, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, dropPatience, errors.New("the table whose folder was removed is still in Fabric"))
+	deadline := time.Now().Add(m.cfg.dropPatience)
+	asking, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
-		said, err := t.m.askFabric(ctx)
-		if _, there := said[fabricName(t.w.Dir)]; err == nil && !there {
-			return nil
+		said, err := m.askFabric(asking)
+		if err == nil {
+			kept = slices.DeleteFunc(slices.Clone(tables), func(t *table) bool { _, there := said[fabricName(t.w.Dir)]; return !there })
+		}
+		switch {
+		case err == nil && len(kept) == 0:
+			return nil, nil
+		case time.Now().Add(wait).After(deadline): // no other look
+			return kept, err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err) // that Fabric didn't answer once is no reason to stop
+			return nil, errors.Join(ctx.Err(), err)
 		}
 	}
 }

@@ -66,6 +66,7 @@ type Config struct {
 	lock   time.Duration               // how long a table that somebody holds locked is waited for before others come first
 
 	lockPatience time.Duration // and before it is parked, when they don't
+	dropPatience time.Duration // how long Fabric may take to drop a table
 	unseen       time.Duration // how long nobody may have looked at the slot at least, before somebody else does
 }
 
@@ -96,6 +97,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.lockPatience == 0 {
 		c.lockPatience = lockPatience
+	}
+	if c.dropPatience == 0 {
+		c.dropPatience = dropPatience
 	}
 	if c.unseen == 0 {
 		c.unseen = 5 * time.Second

@@ -67,22 +67,22 @@ func TestRequestWhileAnswering(t *testing.T) {
 // to look is an error.
 func TestAwaitDropped(t *testing.T) {
 	looks := 0
-	m := &mirror{watched: &watched{}, cfg: Config{Fabric: func(context.Context) ([]FabricTable, error) {
+	m := &mirror{watched: &watched{}, cfg: Config{dropPatience: time.Minute, Fabric: func(context.Context) ([]FabricTable, error) {
 		if looks++; looks < 3 {
 			return []FabricTable{{Schema: "Public", Table: "orders"}}, nil
 		}
 		return []FabricTable{{Schema: "public", Table: "order"}}, nil
 	}}}
-	t1 := &table{m: m, w: landing.Writer{Dir: landing.TableDir("public", "Orders")}}
-	if err := t1.awaitDropped(t.Context()); err != nil || looks != 3 {
-		t.Errorf("it counts as dropped at look %d, %v; want 3", looks, err)
+	one := []*table{{m: m, w: landing.Writer{Dir: landing.TableDir("public", "Orders")}}}
+	if kept, err := m.awaitDropped(t.Context(), one); err != nil || looks != 3 || kept != nil {
+		t.Errorf("it counts as dropped at look %d, %v, %v; want 3", looks, kept, err)
 	}
 	m.cfg.Fabric = func(context.Context) ([]FabricTable, error) { return nil, errors.New("no answer") }
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := t1.awaitDropped(ctx); err == nil {
+	m.cfg.dropPatience = 50 * time.Millisecond
+	if _, err := m.awaitDropped(t.Context(), one); err == nil {
 		t.Error("it counts as dropped when Fabric doesn't answer")
 	}
+	m.cfg.dropPatience = time.Minute
 	looks = 0
 	m.cfg.Fabric = func(context.Context) ([]FabricTable, error) {
 		if looks++; looks < 3 {
@@ -90,8 +90,8 @@ func TestAwaitDropped(t *testing.T) {
 		}
 		return nil, nil
 	}
-	if err := t1.awaitDropped(t.Context()); err != nil || looks != 3 {
-		t.Errorf("once Fabric answers: %d looks, %v", looks, err)
+	if kept, err := m.awaitDropped(t.Context(), one); err != nil || looks != 3 || kept != nil {
+		t.Errorf("once Fabric answers: %d looks, %v, %v", looks, kept, err)
 	}
 }
 

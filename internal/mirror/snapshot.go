@@ -103,31 +103,11 @@ func (c *copying) copyPatiently(ctx context.Context, tables []*table) error {
 		case len(tables) == 0:
 			return nil
 		case waited > c.m.cfg.lockPatience:
-			return c.leave(ctx, tables, fmt.Sprintf("somebody holds it locked, and for %s none of it could be read", c.m.cfg.lockPatience))
+			return c.join.leave(ctx, tables, fmt.Sprintf("somebody holds it locked, and for %s none of it could be read", c.m.cfg.lockPatience))
 		case waited > 12*c.m.cfg.lock && (len(c.rewritten) > 0 || c.join.waits(tables)):
-			return c.leave(ctx, tables, "")
+			return c.join.leave(ctx, tables, "")
 		}
 	}
-}
-
-// leave takes tables out of the join, and parks them if it is told why.
-func (c *copying) leave(ctx context.Context, tables []*table, park string) error {
-	defer signal(c.m.joins.over)
-	for _, t := range tables {
-		if !t.enter() {
-			continue // a request has taken it out
-		}
-		var err error
-		if park != "" {
-			err = t.park(ctx, park)
-		}
-		t.stop()
-		t.leave()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (c *copying) copyTables(ctx context.Context, tables []*table) error {
