@@ -225,17 +225,21 @@ func TestUploadIsChecked(t *testing.T) {
 func TestDiscard(t *testing.T) {
 	ctx, d := t.Context(), dir(t)
 	w := Writer{Store: d, Dir: "t"}
-	keep, err := w.Upload(ctx, rows(), Meta{})
-	if err != nil {
+	if _, err := w.Upload(ctx, rows(), Meta{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Upload(ctx, rows(), Meta{}); err != nil {
+	staged, err := w.Staged(ctx)
+	if err != nil || len(staged) != 1 {
+		t.Fatalf("staged: %q, %v", staged, err)
+	}
+	keep, err := w.Upload(ctx, rows(), Meta{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := WriteMetadata(ctx, d, "t", TableMetadata{KeyColumns: []string{"id"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Discard(ctx, keep.Name); err != nil {
+	if err := w.Discard(ctx, staged); err != nil {
 		t.Fatal(err)
 	}
 	list, err := d.List(ctx, "t")

@@ -156,19 +156,23 @@ func (w *Writer) wait(ctx context.Context, try int) error {
 	}
 }
 
-// Discard removes staged files other than keep, which earlier processes left
-// before they recorded a number for them. The caller must hold the table: no
-// other process may be between Upload and its record.
-func (w *Writer) Discard(ctx context.Context, keep string) error {
+// Staged lists the files that have no number.
+func (w *Writer) Staged(ctx context.Context) (names []string, err error) {
 	list, err := w.Store.List(ctx, w.Dir)
-	if err != nil {
-		return err
-	}
 	for _, i := range list {
-		if base := path.Base(i.Name); strings.HasPrefix(base, stagedPrefix) && base != keep {
-			if err := w.Store.Remove(ctx, i.Name); err != nil {
-				return fmt.Errorf("discard %s: %w", i.Name, err)
-			}
+		if strings.HasPrefix(path.Base(i.Name), stagedPrefix) {
+			names = append(names, i.Name)
+		}
+	}
+	return names, err
+}
+
+// Discard removes staged files for which no number was recorded. The caller must have
+// listed them before the table became its own, or they may be a later process's.
+func (w *Writer) Discard(ctx context.Context, names []string) error {
+	for _, name := range names {
+		if err := w.Store.Remove(ctx, name); err != nil {
+			return fmt.Errorf("discard %s: %w", name, err)
 		}
 	}
 	return nil

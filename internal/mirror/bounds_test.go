@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/parquet"
+	"github.com/pgmirror/pgmirror/internal/store"
 )
 
 // docs is a table of 60 rows of 100 kB.
@@ -179,6 +181,187 @@ func TestNotDropped(t *testing.T) {
 				t.Errorf("it is parked because %q", s.Reason)
 			}
 			b.equal(newTaker(t, b.landing, 1), "pair")
+		})
+	}
+}
+
+// removal calls after when something was removed.
+type removal struct {
+	store.Store
+	after func(name string)
+}
+
+func (r *removal) Remove(ctx context.Context, name string) error {
+	err := r.Store.Remove(ctx, name)
+	if err == nil {
+		r.after(name)
+	}
+	return err
+}
+
+// flushes waits until the mirror has done with a change.
+func (b *bench) flushes(t *testing.T, sql string) {
+	before := b.position("SELECT pg_current_wal_insert_lsn()::text")
+	if err := b.try(sql); err != nil {
+		t.Error(err)
+	}
+	if !soon(func() bool { return b.confirmed() > before }) {
+		t.Errorf("it is not confirmed: %s", sql)
+	}
+}
+
+// What happens to a table while it is being forgotten neither ends the mirror nor
+// brings the table back.
+func TestForgetWhileItChanges(t *testing.T) {
+	dir := landing.TableDir("public", "plain")
+	for _, c := range []struct{ removed, change string }{
+		{dir, `INSERT INTO plain VALUES (-9, 'x', 1)`}, {dir, `TRUNCATE plain`},
+		{tableFile("public", "plain"), `INSERT INTO plain VALUES (-9, 'x', 1)`}, {tableFile("public", "plain"), `TRUNCATE plain`},
+	} {
+		t.Run(c.change+" after "+c.removed, func(t *testing.T) {
+			b := newBench(t, tables...)
+			b.settle()
+			var once sync.Once
+			var h heard
+			stop := b.hear(&removal{b.landing, func(name string) {
+				if name != c.removed {
+					return
+				}
+				once.Do(func() {
+					b.flushes(t, c.change)
+					if _, err := b.landing.Stat(context.Background(), dir); !errors.Is(err, store.ErrNotExist) {
+						t.Errorf("the folder is there again, %v", err)
+					}
+				})
+			}}, &h)
+			h.await(t, Streaming, 1)
+			if err := Ask(t.Context(), b.landing, Request{Kind: Forget, Schema: "public", Table: "plain"}); err != nil {
+				t.Fatal(err)
+			}
+			b.answered("plain")
+			b.reaches("plain", phaseReplicating, 1) // it is still published
+			b.caughtUp()
+			stop()
+			b.same()
+		})
+	}
+}
+
+// A table that is truncated while it is being paused stays paused.
+func TestPauseWhileTruncated(t *testing.T) {
+	b := newBench(t, tables...)
+	b.settle()
+	var once sync.Once
+	var h heard
+	truncated := make(chan bool)
+	stop := b.hear(&removal{b.landing, func(name string) {
+		if strings.HasSuffix(name, answering) && b.tableState("plain").value.Phase == phaseParked {
+			once.Do(func() {
+				b.flushes(t, `TRUNCATE plain`)
+				close(truncated)
+			})
+		}
+	}}, &h)
+	h.await(t, Streaming, 1)
+	if err := Ask(t.Context(), b.landing, Request{Kind: Pause, Schema: "public", Table: "plain"}); err != nil {
+		t.Fatal(err)
+	}
+	<-truncated
+	b.caughtUp()
+	stop()
+	if s := b.tableState("plain").value; s.Phase != phaseParked || s.Reason != "paused" {
+		t.Errorf("it is %s, %q", s.Phase, s.Reason)
+	}
+	if _, n := h.last(Rebuilding); n > 0 {
+		t.Errorf("it was to be built anew %d times", n)
+	}
+}
+
+// A table that was parked when a file of it could not be numbered uploads no others,
+// and the next start removes the one.
+func TestParkedUploadsNothing(t *testing.T) {
+	b := newBench(t, tables...)
+	b.settle()
+	name := path.Join(landing.TableDir("public", "plain"), landing.FileName(b.tableState("plain").value.Number+1))
+	if _, err := b.landing.Put(t.Context(), name, []byte("somebody else's"), store.Cond{}); err != nil {
+		t.Fatal(err)
+	}
+	stop := b.start(b.config(b.landing))
+	b.exec(`UPDATE plain SET n = 1 WHERE id = 1`)
+	b.reaches("plain", phaseParked, 1)
+	for range 3 {
+		b.flushes(t, `UPDATE plain SET n = n + 1 WHERE id = 1`)
+	}
+	if n := b.staged("plain"); n != 1 {
+		t.Errorf("%d staged files, want 1", n)
+	}
+	stop()
+	defer b.start(b.config(b.landing))()
+	eventually(t, "another start removes it", func() bool { return b.staged("plain") == 0 })
+}
+
+// pausing holds the first of one of its calls until it is open.
+type pausing struct {
+	store.Store
+	call string // as "list public.schema/plain"
+	held chan bool
+	open chan bool
+	once sync.Once
+}
+
+func newPausing(s store.Store, call string) *pausing {
+	return &pausing{Store: s, call: call, held: make(chan bool), open: make(chan bool)}
+}
+
+func (p *pausing) wait(call string) {
+	if call == p.call {
+		p.once.Do(func() {
+			close(p.held)
+			<-p.open
+		})
+	}
+}
+
+func (p *pausing) List(ctx context.Context, dir string) ([]store.Info, error) {
+	p.wait("list " + dir)
+	return p.Store.List(ctx, dir)
+}
+
+func (p *pausing) Read(ctx context.Context, name string, off, n int64) ([]byte, store.Info, error) {
+	p.wait("read " + name)
+	return p.Store.Read(ctx, name, off, n)
+}
+
+func (p *pausing) Rename(ctx context.Context, from, to string) error {
+	p.wait("rename in " + path.Dir(from))
+	return p.Store.Rename(ctx, from, to)
+}
+
+// A run that is taken over while it opens a table neither takes the table back nor
+// removes what the other one has staged.
+func TestTakenOverWhileOpening(t *testing.T) {
+	dir := landing.TableDir("public", "plain")
+	for _, at := range []string{"read " + tableFile("public", "plain"), "list " + dir} {
+		t.Run(at, func(t *testing.T) {
+			b := newBench(t, tables...)
+			b.settle()
+			one, other := newPausing(b.landing, at), newPausing(b.landing, "rename in "+dir)
+			ended := make(chan error, 1)
+			go func() { ended <- Run(context.Background(), b.config(one)) }()
+			<-one.held
+			stop := b.start(b.config(other))
+			b.exec(`UPDATE plain SET n = 4711 WHERE id = 7`)
+			<-other.held
+			close(one.open)
+			var fault *Fault
+			if err := <-ended; !errors.As(err, &fault) || fault.Code != fenced {
+				t.Errorf("the run that was taken over ended with %v", err)
+			}
+			close(other.open)
+			b.exec(`UPDATE plain SET n = 4712 WHERE id = 8`)
+			b.caughtUp()
+			stop()
+			b.same()
 		})
 	}
 }

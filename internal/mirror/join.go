@@ -148,7 +148,7 @@ func (j *join) patiently(ctx context.Context, snapshot string) error {
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &fault) && fault.Code == fenced && j.m.stillOurs(ctx):
+		case errors.As(err, &fault) && fault.Code == fenced && j.m.stillOurs(ctx) == nil:
 			return errAgain // a write of ours happened that seemed to have failed
 		case ctx.Err() != nil || j.alone || fault != nil || errors.Is(err, errAgain):
 			return err

@@ -13,8 +13,14 @@ import (
 // durable before the file has its name; so a crash at any line leaves either a
 // staged file that nobody knows, or a record that the next attempt acts upon.
 // A table that somebody else publishes, too, is parked, which is no error; one whose
-// folder somebody has removed, as Microsoft has a table reset, is built anew.
+// folder somebody has removed, as Microsoft has a table reset, is built anew. Of one
+// that was given up meanwhile nothing is published.
 func (t *table) publish(ctx context.Context, b *batch.Batch, meta landing.Meta, note func(*tableState)) error {
+	t.uploading.RLock()
+	defer t.uploading.RUnlock()
+	if !t.phase().publishes() {
+		return nil
+	}
 	meta.Generation = t.generation
 	staged, err := t.w.Upload(ctx, b, meta)
 	if err != nil {
@@ -38,8 +44,8 @@ func (t *table) publish(ctx context.Context, b *batch.Batch, meta landing.Meta, 
 func (t *table) number(ctx context.Context, staged landing.Staged, meta landing.Meta, note func(*tableState)) (lost string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p := t.state.value.Phase; p != phaseReplicating && p != phaseSnapshot {
-		return "", nil // given up meanwhile; the staged file is nobody's
+	if !t.state.value.Phase.publishes() {
+		return "", nil // the staged file is nobody's
 	}
 	if t.state.value.Staged != nil { // the number before is given, and its file could not be
 		if lost, err := t.settle(ctx); lost != "" || err != nil {

@@ -169,7 +169,7 @@ func (t *table) grant(ctx context.Context, kind RequestKind) error {
 	t.letGo()
 	switch kind {
 	case Resync, Resume:
-		return t.rebuildNow(ctx, "it was asked for")
+		return t.buildAnew(ctx, "it was asked for", func(phase) bool { return true })
 	case Pause:
 		return t.pause(ctx)
 	}
@@ -187,11 +187,16 @@ func (t *table) pause(ctx context.Context) error {
 
 // forget parks the table before its folder and its state go, so that a crash in
 // between leaves nothing that is written again. The round that forgets it ends at
-// once.
+// once; until then its changes come to nothing.
 func (t *table) forget(ctx context.Context) error {
 	if err := t.park(ctx, "it is being forgotten"); err != nil {
 		return err
 	}
+	t.uploading.Lock() // what is on its way would make the folder again
+	t.mu.Lock()
+	t.forgotten = true
+	t.mu.Unlock()
+	t.uploading.Unlock()
 	if err := t.m.cfg.Landing.Remove(ctx, t.w.Dir); err != nil {
 		return err
 	}

@@ -98,15 +98,15 @@ func (m *mirror) reseed(ctx context.Context, why *Fault) error {
 
 // rebuildTables has those tables built anew that aren't parked, durably.
 func (m *mirror) rebuildTables(ctx context.Context, why string, which func(tableState) bool) error {
-	files, err := tableFiles(ctx, m.cfg.Landing)
+	names, err := tableFiles(ctx, m.cfg.Landing)
 	if err != nil {
 		return err
 	}
-	for _, name := range files {
-		f, err := load[tableState](ctx, m.cfg.Landing, name)
-		if err != nil {
-			return err
-		}
+	files, err := m.loadTables(ctx, names...)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
 		if f.value.Phase == phaseParked || !which(f.value) {
 			continue
 		}

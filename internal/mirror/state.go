@@ -39,6 +39,9 @@ const (
 	phaseParked      phase = "parked"      // a table: given up, with the reason; the others go on
 )
 
+// publishes says that a table in this phase has files published.
+func (p phase) publishes() bool { return p == phaseSnapshot || p == phaseReplicating }
+
 // mirrorState is `_pgmirror/mirror.json`.
 type mirrorState struct {
 	Version         int         `json:"version"`
@@ -210,6 +213,10 @@ func (f *file[T]) change(ctx context.Context, edit func(*T)) error {
 	return nil
 }
 
+func takenOver() *Fault {
+	return &Fault{Code: fenced, Err: errors.New("another pgmirror has taken over this landing zone"), Next: "let one pgmirror run at a time write it"}
+}
+
 func setVersion(v any) {
 	switch s := v.(type) {
 	case *mirrorState:
@@ -238,7 +245,7 @@ func (f *file[T]) replace(ctx context.Context, body []byte) (etag string, err er
 		case rerr == nil && bytes.Equal(now, body):
 			return info.ETag, nil
 		case rerr == nil && info.ETag != f.etag || lost:
-			return "", &Fault{Code: fenced, Err: errors.New("another pgmirror has taken over this landing zone"), Next: "let one pgmirror run at a time write it"}
+			return "", takenOver()
 		case rerr != nil && !errors.Is(rerr, store.ErrNotExist):
 			return "", rerr
 		}

@@ -28,8 +28,11 @@ type table struct {
 	name       string // as "public.orders"
 	generation int64
 
+	uploading sync.RWMutex // held for reading by those who upload files
+
 	mu         sync.Mutex // held while a file gets its number
 	state      *file[tableState]
+	forgotten  bool   // its state is gone or about to go: it is written no more
 	definition string // of the table as it is mirrored; "" when it isn't published
 
 	// How the table is in the hands of a join, if it is.
@@ -114,14 +117,19 @@ func (m *mirror) newTables(ctx context.Context, sql *pgx.Conn, point landing.LSN
 	if err != nil {
 		return err
 	}
+	var names []string
+	for _, src := range published {
+		names = append(names, tableFile(src.Schema, src.Name))
+	}
+	files, err := m.loadTables(ctx, names...)
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(m.cfg.Workers)
-	for _, src := range published {
+	for i, src := range published {
+		f := files[i]
 		g.Go(func() error {
-			f, err := load[tableState](ctx, m.cfg.Landing, tableFile(src.Schema, src.Name))
-			if err != nil {
-				return err
-			}
 			if f.value.Phase == phaseRebuilding || f.value.Phase == phaseParked && m.state.value.SystemID != "" {
 				return nil // its folder is to be removed first; it will be joined
 			}
@@ -195,7 +203,7 @@ func (m *mirror) openTables(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files, err := tableFiles(ctx, m.cfg.Landing)
+	names, err := tableFiles(ctx, m.cfg.Landing)
 	if err != nil {
 		return err
 	}
@@ -204,17 +212,19 @@ func (m *mirror) openTables(ctx context.Context) error {
 	for _, t := range held {
 		m.tables[t.name] = t
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return held[name] != nil })
+	files, err := m.loadTables(ctx, names...)
+	if err != nil {
+		return err
+	}
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(m.cfg.Workers)
-	for _, name := range files {
-		if held[name] != nil {
-			continue
-		}
+	for _, f := range files {
 		g.Go(func() error {
-			t, err := m.openTable(gctx, name, published, plain)
+			t, err := m.openTable(gctx, f, published, plain)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return fmt.Errorf("%s: %w", f.name, err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -243,12 +253,29 @@ func (m *mirror) held(published []postgres.Table) map[string]*table {
 	return out
 }
 
-func (m *mirror) openTable(ctx context.Context, name string, published []postgres.Table, plain plainColumns) (*table, error) {
+// loadTables loads the states of tables, to be taken over or replaced. That the
+// mirror is still ours is looked at when they are read: a later attempt opens them
+// after this one, and what this one writes then is refused.
+func (m *mirror) loadTables(ctx context.Context, names ...string) ([]*file[tableState], error) {
+	out := make([]*file[tableState], len(names))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(m.cfg.Workers)
+	for i, name := range names {
+		g.Go(func() (err error) {
+			if out[i], err = load[tableState](gctx, m.cfg.Landing, name); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return out, m.stillOurs(ctx)
+}
+
+func (m *mirror) openTable(ctx context.Context, f *file[tableState], published []postgres.Table, plain plainColumns) (*table, error) {
 	for {
-		f, err := load[tableState](ctx, m.cfg.Landing, name)
-		if err != nil {
-			return nil, err
-		}
 		t := &table{m: m, name: f.value.Schema + "." + f.value.Name, state: f, generation: f.value.Generation, shape: &shape{}, from: map[uint32]landing.LSN{}, others: map[uint32]*pgoutput.Relation{}, w: landing.Writer{Store: m.cfg.Landing, Dir: landing.TableDir(f.value.Schema, f.value.Name)}}
 		park, err := t.settle(ctx)
 		gone := errors.Is(err, landing.ErrFolderGone)
@@ -261,6 +288,10 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 		}
 		if gone && park == "" {
 			rebuild = err.Error()
+		}
+		staged, err := t.w.Staged(ctx)
+		if err != nil {
+			return nil, err
 		}
 		var at landing.LSN // behind what an earlier attempt has published, and the look at the catalog
 		if f.value.grows(t.src) {
@@ -282,8 +313,13 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 			}
 		})
 		var fault *Fault
-		if errors.As(err, &fault) && fault.Code == fenced && ctx.Err() == nil && m.stillOurs(ctx) {
-			continue // the earlier attempt wrote once more before it noticed us: look again
+		if errors.As(err, &fault) && fault.Code == fenced && ctx.Err() == nil {
+			again, err := m.loadTables(ctx, f.name)
+			if err != nil {
+				return nil, err
+			}
+			f = again[0]
+			continue // the earlier attempt wrote once more before it noticed us
 		}
 		if err != nil {
 			return nil, err
@@ -296,25 +332,27 @@ func (m *mirror) openTable(ctx context.Context, name string, published []postgre
 		if rebuild != "" {
 			m.emit(Event{Kind: Rebuilding, Table: t.name, Reason: rebuild})
 		}
-		switch f.value.Phase {
-		case phaseParked:
-			m.emit(Event{Kind: Parked, Table: f.value.Schema + "." + f.value.Name, Reason: f.value.Reason})
-			return t, nil
-		case phaseRebuilding:
+		if f.value.Phase == phaseRebuilding {
 			return t, nil // its folder goes
 		}
-		if err := t.w.Discard(ctx, ""); err != nil {
+		if err := t.w.Discard(ctx, staged); err != nil {
 			return nil, err
+		}
+		if f.value.Phase == phaseParked {
+			m.emit(Event{Kind: Parked, Table: t.name, Reason: f.value.Reason})
+			return t, nil
 		}
 		return t, t.arm(ctx)
 	}
 }
 
-// stillOurs reports whether the mirror's own file still names this attempt. Then
-// a changed table file was the last write of the one before.
-func (m *mirror) stillOurs(ctx context.Context) bool {
+// stillOurs fails when the mirror's own file names another attempt.
+func (m *mirror) stillOurs(ctx context.Context) error {
 	f, err := load[mirrorState](ctx, m.cfg.Landing, mirrorFile)
-	return err == nil && f.value.Run == m.run
+	if err == nil && f.value.Run != m.run {
+		return takenOver()
+	}
+	return err
 }
 
 // settle publishes the file that the state has given a number to. It returns why
@@ -380,11 +418,11 @@ func (m *mirror) addUnknown(ctx context.Context, published []postgres.Table) err
 		if m.tables[src.String()] != nil {
 			continue
 		}
-		name := tableFile(src.Schema, src.Name)
-		f, err := load[tableState](ctx, m.cfg.Landing, name)
+		files, err := m.loadTables(ctx, tableFile(src.Schema, src.Name))
 		if err != nil {
 			return err
 		}
+		f := files[0]
 		err = f.change(ctx, func(s *tableState) {
 			*s = firstState(m.run, src, 1)
 			if s.Phase != phaseParked {
@@ -394,7 +432,7 @@ func (m *mirror) addUnknown(ctx context.Context, published []postgres.Table) err
 		if err != nil {
 			return err
 		}
-		t, err := m.openTable(ctx, name, published, nil)
+		t, err := m.openTable(ctx, f, published, nil)
 		if err != nil {
 			return err
 		}
@@ -403,10 +441,13 @@ func (m *mirror) addUnknown(ctx context.Context, published []postgres.Table) err
 	return nil
 }
 
-// change replaces the state, durably.
+// change replaces the state, durably, unless the table is forgotten.
 func (t *table) change(ctx context.Context, edit func(*tableState)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.forgotten {
+		return nil
+	}
 	return t.state.change(ctx, edit)
 }
 
@@ -468,8 +509,20 @@ func (t *table) redefined(ctx context.Context, err error) error {
 	return t.renew(ctx, "its definition has changed under way: "+err.Error())
 }
 
+// rebuildNow is rebuild, however often that was.
 func (t *table) rebuildNow(ctx context.Context, reason string) error {
-	if err := t.change(ctx, func(s *tableState) { s.Phase, s.Reason, s.Staged = phaseRebuilding, reason, nil }); err != nil {
+	return t.buildAnew(ctx, reason, func(p phase) bool { return p != phaseParked })
+}
+
+// buildAnew has the table built anew from the phases that are said. Only a person has
+// one built anew that is parked.
+func (t *table) buildAnew(ctx context.Context, reason string, from func(phase) bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.forgotten || !from(t.state.value.Phase) {
+		return nil
+	}
+	if err := t.state.change(ctx, func(s *tableState) { s.Phase, s.Reason, s.Staged = phaseRebuilding, reason, nil }); err != nil {
 		return err
 	}
 	t.m.emit(Event{Kind: Rebuilding, Table: t.String(), Reason: reason})
