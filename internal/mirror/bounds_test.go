@@ -365,3 +365,26 @@ func TestTakenOverWhileOpening(t *testing.T) {
 		})
 	}
 }
+
+// While a table is joined no slot but the mirror's own keeps the log.
+func TestJoinKeepsNoSlot(t *testing.T) {
+	b := newBench(t, tables...)
+	g := newGate(b.landing, "heap", 2)
+	cfg := b.config(g)
+	cfg.chunk = 20
+	stop := b.start(cfg)
+	b.caughtUp()
+	b.exec(blocks, `ALTER PUBLICATION p ADD TABLE heap`)
+	<-g.held
+	b.exec(`UPDATE heap SET n = n + 1, id = -id WHERE id % 3 = 0`, `VACUUM heap`)
+	eventually(t, "the temporary slot is gone", func() bool {
+		return b.holds("NOT EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database() AND temporary)")
+	})
+	close(g.open)
+	b.caughtUp()
+	stop()
+	if s := b.tableState("heap").value; s.Generation != 1 || s.Chunks.Count < 5 {
+		t.Errorf("it was copied %d times, in %d chunks", s.Generation, s.Chunks.Count)
+	}
+	b.equal(newTaker(t, b.landing, 1), "heap")
+}

@@ -44,7 +44,7 @@ func unsignal(c chan struct{}) {
 }
 
 // mostJoins is how many run at a time: a long copy and others meanwhile. Each has
-// a connection and a slot of its own at the server.
+// a connection at the server that holds its snapshot.
 const mostJoins = 2
 
 // join is tables that are brought together from whatever they are in to
@@ -400,7 +400,8 @@ func (m *mirror) awaitDropped(ctx context.Context, tables []*table) (kept []*tab
 }
 
 // joinNew gives tables a boundary, that of a temporary slot, and copies them
-// under its snapshot. The boundary is durable before the first row.
+// under its snapshot. The boundary is durable before the first row. The slot itself
+// goes at once: it would keep the log for as long as the copy takes.
 func (j *join) joinNew(ctx context.Context, tables []*table) error {
 	if len(tables) == 0 {
 		return nil
@@ -423,6 +424,12 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 	if err != nil {
 		return err
 	}
+	keeper, snapshot, err := postgres.KeepSnapshot(ctx, m.cfg.Source, created.Snapshot)
+	if err != nil {
+		return err
+	}
+	defer keeper.Close(context.WithoutCancel(ctx)) // and with it the snapshot
+	_ = repl.Close(ctx)                            // what it held is held
 	err = m.ask(ctx, func(conn *pgx.Conn) (err error) {
 		tables, err = m.lookAgain(ctx, conn, tables, before)
 		return err
@@ -443,7 +450,7 @@ func (j *join) joinNew(ctx context.Context, tables []*table) error {
 		t.position = t.snapshot().Position
 	}
 	j.copying.Store(true)
-	return j.snapshot(ctx, created.Snapshot, tables)
+	return j.snapshot(ctx, snapshot, tables)
 }
 
 // looks is how a table was before its snapshot.

@@ -54,6 +54,23 @@ func CreateTemporarySlot(ctx context.Context, repl *pgconn.PgConn, name string) 
 	return createSlot(ctx, repl, name, "TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT")
 }
 
+// KeepSnapshot takes over a snapshot that was exported with a slot, which needn't be
+// there any longer then. What it returns is for OpenSnapshot while conn lives.
+func KeepSnapshot(ctx context.Context, e Endpoint, snapshot string) (conn *pgx.Conn, kept string, err error) {
+	if conn, err = e.Connect(ctx); err != nil {
+		return nil, "", err
+	}
+	_, err = conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(snapshot))
+	if err == nil {
+		err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot()").Scan(&kept)
+	}
+	if err != nil {
+		_ = conn.Close(ctx) // the first error is the one to tell
+		return nil, "", fmt.Errorf("keep snapshot %q: %w", snapshot, err)
+	}
+	return conn, kept, nil
+}
+
 func createSlot(ctx context.Context, repl *pgconn.PgConn, name, options string) (SlotCreated, error) {
 	row, err := replicationRow(ctx, repl, "CREATE_REPLICATION_SLOT "+quoteIdent(name)+" "+options, 4)
 	if err != nil {
