@@ -166,7 +166,11 @@ func (t *table) readLeaf(ctx context.Context, oid uint32, patience time.Duration
 	if err != nil {
 		return err
 	}
-	if err := (chunk{part: &part{src: leaf}, node: leaf.Relfilenode}).sameFile(ctx, r); err != nil {
+	dec, err := src.LeafDecoder(leaf)
+	if err != nil {
+		return err
+	}
+	if err := (chunk{part: &part{src: leaf}, node: leaf.Relfilenode}).sameFile(ctx, r, dec); err != nil {
 		return err
 	}
 	var size int64
@@ -179,7 +183,7 @@ func (t *table) readLeaf(ctx context.Context, oid uint32, patience time.Duration
 		}
 		return errAgain
 	}
-	return t.copyLeaf(ctx, r, src, leaf)
+	return t.copyLeaf(ctx, r, src, leaf, dec)
 }
 
 // leafIn is the table and the partition as a snapshot sees them. When they are no
@@ -202,11 +206,7 @@ func (t *table) leafIn(ctx context.Context, r *postgres.SnapshotReader, oid uint
 
 // copyLeaf has as much memory as the flusher, which holds no changes now, has
 // else.
-func (t *table) copyLeaf(ctx context.Context, r *postgres.SnapshotReader, src, leaf *postgres.Table) error {
-	dec, err := src.LeafDecoder(leaf)
-	if err != nil {
-		return err
-	}
+func (t *table) copyLeaf(ctx context.Context, r *postgres.SnapshotReader, src, leaf *postgres.Table, dec *postgres.Decoder) error {
 	seen, err := r.AsOf(ctx)
 	if err != nil {
 		return err

@@ -388,3 +388,36 @@ func TestJoinKeepsNoSlot(t *testing.T) {
 	}
 	b.equal(newTaker(t, b.landing, 1), "heap")
 }
+
+// Partitions that the role was given no right to are read through their table, for
+// which it needs none.
+func TestPartitionWithoutRights(t *testing.T) {
+	for _, c := range []struct{ by, first, second, other string }{
+		{"RANGE (at)", "FROM (0) TO (100)", "FROM (100) TO (200)", "FROM (200) TO (300)"},
+		{"LIST (at)", "IN (50)", "IN (150)", "IN (250)"},
+	} {
+		t.Run(c.by, func(t *testing.T) {
+			b := newBench(t, `CREATE TABLE parted (id int, at int, v text, PRIMARY KEY (id, at)) PARTITION BY `+c.by,
+				`CREATE TABLE pa PARTITION OF parted FOR VALUES `+c.first, `CREATE TABLE pb (v text, at int NOT NULL, id int NOT NULL)`,
+				`ALTER TABLE parted ATTACH PARTITION pb FOR VALUES `+c.second,
+				`INSERT INTO parted SELECT i, 50 + 100 * (i % 2), repeat('v', 500) FROM generate_series(1, 2000) i`)
+			role := "r_" + b.db
+			b.exec(`ALTER PUBLICATION p SET TABLE parted`, `CREATE ROLE `+role+` LOGIN REPLICATION PASSWORD 'pw'`, `GRANT SELECT ON parted, pa TO `+role)
+			defer b.exec(`DROP OWNED BY `+role, `DROP ROLE `+role)
+			var h heard
+			cfg := b.config(b.landing)
+			cfg.Source.User, cfg.Events, cfg.chunk = role, h.hear, 20
+			stop := b.start(cfg)
+			b.caughtUp()
+			b.exec(`CREATE TABLE pc (v text, at int NOT NULL, id int NOT NULL, PRIMARY KEY (id, at))`, `INSERT INTO pc SELECT 'w', 250, i FROM generate_series(1, 50) i`,
+				`ALTER TABLE parted ATTACH PARTITION pc FOR VALUES `+c.other)
+			h.await(t, Attached, 1)
+			b.caughtUp()
+			stop()
+			if s := b.tableState("parted").value; s.Phase != phaseReplicating || s.Generation != 1 || s.Chunks.Count < 4 {
+				t.Errorf("it is %s, %q, copied %d times in %d chunks", s.Phase, s.Reason, s.Generation, s.Chunks.Count)
+			}
+			b.equal(newTaker(t, b.landing, 1), "parted")
+		})
+	}
+}

@@ -522,7 +522,7 @@ func (in *room) enter(k chunk, marked bool) (err error) {
 
 func (c *copying) read(ctx context.Context, r *postgres.SnapshotReader, k chunk, dec *postgres.Decoder, b *batch.Batch, full func(*batch.Batch) error) error {
 	if c.snapshot == "" {
-		if err := k.sameFile(ctx, r); err != nil {
+		if err := k.sameFile(ctx, r, dec); err != nil {
 			return err
 		}
 	}
@@ -531,8 +531,8 @@ func (c *copying) read(ctx context.Context, r *postgres.SnapshotReader, k chunk,
 
 // sameFile locks the part against being rewritten, inside the reader's own
 // transaction, and compares its file with the one that the chunks were cut for.
-func (k chunk) sameFile(ctx context.Context, r *postgres.SnapshotReader) error {
-	if _, err := r.Conn().Exec(ctx, "LOCK TABLE ONLY "+k.part.src.SQLName()+" IN ACCESS SHARE MODE"); err != nil {
+func (k chunk) sameFile(ctx context.Context, r *postgres.SnapshotReader, dec *postgres.Decoder) error {
+	if err := r.Lock(ctx, k.part.src, dec); err != nil {
 		return err
 	}
 	node, err := filenode(ctx, r, k.part.src.OID)

@@ -36,6 +36,7 @@ type put func(c *batch.Column, v []byte) error
 type Decoder struct {
 	columns []columnDecoder
 	binary  bool
+	root    *Table // the partitioned table, of a partition's decoder
 }
 
 type columnDecoder struct {
@@ -59,6 +60,9 @@ func NewDecoder(t *Table) (*Decoder, error) {
 // t.MirrorSchema.
 func (t *Table) LeafDecoder(leaf *Table) (*Decoder, error) {
 	d := &Decoder{binary: true}
+	if leaf.OID != t.OID {
+		d.root = t
+	}
 	columns, own := t.mirrored(), leaf.mirrored()
 	if len(columns) != len(own) {
 		return nil, fmt.Errorf("%s has %d columns in the mirror, its partition %s has %d", t, len(columns), leaf, len(own))

@@ -136,13 +136,17 @@ func (r *SnapshotReader) copyChunk(ctx context.Context, t *Table, d *Decoder, fr
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
-	err := r.checkFile(ctx, t)
+	err := r.checkFile(ctx, t, d)
+	var command string
+	if err == nil {
+		command, err = r.copyCommand(ctx, t, d, from, to)
+	}
 	if err == nil {
 		w := &copyWriter{decoder: d, dst: dst, full: full, limit: r.BatchBytes, maxRow: r.MaxRow}
 		if to < math.MaxUint32 {
 			w.expect = min(r.BatchBytes, int(to-from)*blockBytes)
 		}
-		if _, err = r.conn.PgConn().CopyTo(ctx, w, d.copyCommand(t, from, to)); err == nil {
+		if _, err = r.conn.PgConn().CopyTo(ctx, w, command); err == nil {
 			err = w.finish()
 		}
 	}
@@ -151,11 +155,11 @@ func (r *SnapshotReader) copyChunk(ctx context.Context, t *Table, d *Decoder, fr
 
 // checkFile locks the table against being rewritten and compares its file in the
 // snapshot with the one that a scan would open.
-func (r *SnapshotReader) checkFile(ctx context.Context, t *Table) error {
+func (r *SnapshotReader) checkFile(ctx context.Context, t *Table, d *Decoder) error {
 	if r.snapshot == "" {
 		return nil // the transaction's first look is now; nothing can lie between
 	}
-	if _, err := r.conn.Exec(ctx, "LOCK TABLE ONLY "+t.SQLName()+" IN ACCESS SHARE MODE"); err != nil {
+	if err := r.Lock(ctx, t, d); err != nil {
 		return lockError(err)
 	}
 	var same bool
@@ -174,19 +178,60 @@ func lockError(err error) error {
 	return err
 }
 
-func (d *Decoder) copyCommand(t *Table, from, to uint32) string {
+// Lock locks a table against being rewritten, inside the reader's transaction. d is its
+// decoder.
+func (r *SnapshotReader) Lock(ctx context.Context, t *Table, d *Decoder) error {
+	what := "ONLY " + t.SQLName()
+	through, err := r.through(ctx, t, d)
+	if err != nil {
+		return err
+	}
+	if through {
+		what = d.root.SQLName() // and with it the partitions, without a right to them
+	}
+	_, err = r.conn.Exec(ctx, "LOCK TABLE "+what+" IN ACCESS SHARE MODE")
+	return err
+}
+
+// through says that a partition is read through its partitioned table: the role may
+// not read it by itself, as one that was made after the rights were given.
+func (r *SnapshotReader) through(ctx context.Context, t *Table, d *Decoder) (through bool, err error) {
+	if d.root == nil {
+		return false, nil
+	}
+	err = r.conn.QueryRow(ctx, "SELECT NOT coalesce(pg_catalog.has_table_privilege($1::oid, 'SELECT'), true)", t.OID).Scan(&through)
+	return through, err
+}
+
+// copyCommand reads blocks of a table. Of a partitioned table the partition's bounds
+// have the server leave out the other partitions.
+func (r *SnapshotReader) copyCommand(ctx context.Context, t *Table, d *Decoder, from, to uint32) (string, error) {
 	var where []string
+	through, err := r.through(ctx, t, d)
+	if err != nil {
+		return "", err
+	}
+	source := "ONLY " + t.SQLName()
+	if through {
+		var bounds string
+		err := r.conn.QueryRow(ctx, "SELECT coalesce(pg_catalog.pg_get_partition_constraintdef($1::oid), 'true')", t.OID).Scan(&bounds)
+		if err != nil {
+			return "", err
+		}
+		source = d.root.SQLName()
+		where = append(where, fmt.Sprintf("t.tableoid = %d", t.OID), "("+bounds+")")
+	}
 	if from > 0 {
 		where = append(where, fmt.Sprintf("t.ctid >= '(%d,0)'::pg_catalog.tid", from))
 	}
 	if to < math.MaxUint32 {
 		where = append(where, fmt.Sprintf("t.ctid < '(%d,0)'::pg_catalog.tid", to))
 	}
-	sql := "SELECT " + d.selectList() + " FROM ONLY " + t.SQLName() + " t"
+	sql := "SELECT " + d.selectList() + " FROM " + source + " t"
 	if len(where) > 0 {
 		sql += " WHERE " + strings.Join(where, " AND ")
 	}
-	return "COPY (" + sql + ") TO STDOUT (FORMAT binary)"
+	return "COPY (" + sql + ") TO STDOUT (FORMAT binary)", nil
 }
 
 // copySignature begins COPY's binary format; flags and an extension follow
