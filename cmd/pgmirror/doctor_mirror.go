@@ -25,12 +25,13 @@ func lookSlot(ctx context.Context, p *patient) diagnosis {
 	if err != nil {
 		return unwell(err)
 	}
+	if !there {
+		return p.noSlot(ctx)
+	}
 	state := fmt.Sprintf("%s, which holds %s of WAL (%s)", p.cfg.Slot(), bytesText(slot.RetainedBytes), slot.WALStatus)
 	switch {
-	case !there:
-		return diagnosis{State: checkWarning, Code: "NotRunning", Text: "there is no slot " + p.cfg.Slot() + ": nothing has been run yet, or it was lost", Next: "pgmirror run"}
 	case slot.WALStatus == "lost":
-		return diagnosis{State: checkBlocking, Code: "SlotLost", Text: "slot " + state, Next: "pgmirror run --reseed"}
+		return diagnosis{State: checkBlocking, Code: "SlotLost", Text: "slot " + state + ": " + slotLost(nil, &slot), Next: "pgmirror run --reseed"}
 	case slot.WALStatus == "unreserved":
 		return diagnosis{State: checkBlocking, Code: "WALUnreserved", Text: "slot " + state, Next: "pgmirror run"}
 	case !slot.Active:
@@ -39,11 +40,28 @@ func lookSlot(ctx context.Context, p *patient) diagnosis {
 	return diagnosis{State: checkOK, Text: "somebody reads slot " + state}
 }
 
-// lookZone judges the landing zone and what the mirror says of itself in it.
-func lookZone(ctx context.Context, p *patient) diagnosis {
+// noSlot tells a mirror that hasn't begun from one that has lost its slot: only the
+// landing zone knows.
+func (p *patient) noSlot(ctx context.Context) diagnosis {
+	st, missing := p.zoneState(ctx)
+	if missing != nil && missing.State == checkBlocking {
+		return diagnosis{State: checkBlocking, Code: missing.Code, Text: "there is no slot " + p.cfg.Slot() + ", and the landing zone can't say whether there was one: " + missing.Text, Next: missing.Next}
+	}
+	if lost := slotLost(st, nil); lost != "" {
+		return diagnosis{State: checkBlocking, Code: "SlotLost", Text: "there is no slot " + p.cfg.Slot() + " any more: " + lost, Next: "pgmirror run --reseed"}
+	}
+	return diagnosis{State: checkWarning, Code: "NotRunning", Text: "there is no slot " + p.cfg.Slot() + ": nothing has been run yet", Next: "pgmirror run"}
+}
+
+// zoneState is what the landing zone says of its mirror, or a diagnosis when it can't.
+func (p *patient) zoneState(ctx context.Context) (*mirror.State, *diagnosis) {
+	unwell := func(err error) (*mirror.State, *diagnosis) {
+		d := unwell(err)
+		return nil, &d
+	}
 	m, missing := p.findMirror(ctx)
 	if missing != nil {
-		return *missing
+		return nil, missing
 	}
 	o, err := p.clients.OneLake(m.ID, "Files/LandingZone")
 	if err != nil {
@@ -55,9 +73,18 @@ func lookZone(ctx context.Context, p *patient) diagnosis {
 	}
 	st, err := mirror.Status(ctx, zone)
 	if errors.Is(err, mirror.ErrNoMirror) {
-		return diagnosis{State: checkWarning, Code: "NotRunning", Text: "it can be reached, and nothing has been landed yet", Next: "pgmirror run"}
+		return nil, &diagnosis{State: checkWarning, Code: "NotRunning", Text: "it can be reached, and nothing has been landed yet", Next: "pgmirror run"}
 	} else if err != nil {
 		return unwell(setupFailure(mirrorFailure(err)))
+	}
+	return st, nil
+}
+
+// lookZone judges the landing zone and what the mirror says of itself in it.
+func lookZone(ctx context.Context, p *patient) diagnosis {
+	st, missing := p.zoneState(ctx)
+	if missing != nil {
+		return *missing
 	}
 	var parked []string
 	ignored := int64(0)

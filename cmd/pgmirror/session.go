@@ -130,10 +130,10 @@ func (ses *session) files(item, path string) (store.Store, error) {
 }
 
 // setupFailure gives an error of the set-up plane its exit code and its next
-// command; nil stays nil.
+// command; nil stays nil, and so does what has its code already.
 func setupFailure(err error) error {
-	if err == nil {
-		return nil
+	if _, ok := errors.AsType[*failure](err); ok || err == nil {
+		return err
 	}
 	f := &failure{Exit: exitError, Code: setup.Code(err), Err: err, Next: setup.Hint(err)}
 	if f.Code == "" {

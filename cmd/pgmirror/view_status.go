@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/mirror"
+	"github.com/pgmirror/pgmirror/internal/postgres"
 )
 
 // write shows the status to people.
@@ -22,6 +23,9 @@ func (st mirrorStatus) write(w io.Writer, cfg *config.Config) error {
 	}
 	if cfg.Mode == config.Open && !st.unknown(askedServer) {
 		fmt.Fprintln(w, "  "+st.slotLine(cfg.Slot()))
+		if st.slotLost() != "" {
+			fmt.Fprintln(w, "    next: pgmirror run --reseed")
+		}
 	}
 	table := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
 	if !st.unknown(askedFabric) {
@@ -55,8 +59,29 @@ func landedNote(t mirror.TableState) string {
 	return t.Reason
 }
 
+// slotLost says that the slot has lost what the mirror needs of it, and how; "" when
+// it hasn't, or when nobody knows how far the mirror is.
+func (st mirrorStatus) slotLost() string { return slotLost(st.zone, st.slot) }
+
+// slotLost is what a run would refuse as SlotLost. Without a slot the landing zone
+// tells a mirror that has lost it from one that hasn't begun.
+func slotLost(zone *mirror.State, slot *postgres.SlotInfo) string {
+	switch {
+	case slot == nil && zone != nil && zone.Acked > 0:
+		return "it is gone, and with it the changes that the mirror doesn't have; nobody can bring them back, so that every table has to be copied anew"
+	case slot != nil && slot.WALStatus == "lost":
+		return "the server has removed WAL that it needed, and with it the changes that the mirror doesn't have, so that every table has to be copied anew"
+	}
+	return ""
+}
+
 func (st mirrorStatus) slotLine(name string) string {
-	if st.slot == nil {
+	switch lost := st.slotLost(); {
+	case lost != "":
+		return "slot " + name + ": lost: " + lost + " [SlotLost]"
+	case st.slot == nil && st.unknown(askedZone):
+		return "slot " + name + ": not there; whether a run has made it before is for the landing zone to say"
+	case st.slot == nil:
 		return "slot " + name + ": not there yet; pgmirror run makes it"
 	}
 	active := "nobody reads it"
@@ -102,11 +127,16 @@ func (st mirrorStatus) writeJSON(w io.Writer, cfg *config.Config) error {
 	if !st.unknown(askedFabric) {
 		lines = append(lines, statusLine{Type: "mirror", State: st.mirror.Status, Error: st.mirror.Error})
 	}
-	if s := st.slot; s != nil {
+	if s, lost := st.slot, st.slotLost(); s == nil && lost != "" {
+		lines = append(lines, statusLine{Type: "slot", Slot: cfg.Slot(), State: "lost", ErrorCode: "SlotLost", Error: lost, Next: "pgmirror run --reseed"})
+	} else if s != nil {
 		line := statusLine{Type: "slot", Slot: s.Name, State: s.WALStatus, Active: &s.Active, ConfirmedFlush: s.ConfirmedFlush.String(),
 			LagBytes: &st.lag, RetainedBytes: &s.RetainedBytes}
 		if s.SafeWALSize >= 0 {
 			line.SafeWALSize = &s.SafeWALSize
+		}
+		if lost != "" {
+			line.ErrorCode, line.Error, line.Next = "SlotLost", lost, "pgmirror run --reseed"
 		}
 		lines = append(lines, line)
 	}
