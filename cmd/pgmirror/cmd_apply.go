@@ -144,7 +144,7 @@ const maxDoors = 6
 func (o applyOptions) agree(ctx context.Context, s streams, all planned, file *setup.SavedPlans, command string) error {
 	if !o.json {
 		for _, ses := range all {
-			writePlan(s.Err, command, ses.cfg, ses.plan)
+			writePlan(s.Err, s.next, command, ses.cfg, ses.plan)
 		}
 	}
 	if file != nil {
@@ -172,7 +172,7 @@ func (o applyOptions) waiting(s streams, err error) error {
 	for _, p := range problems {
 		s.say("waiting for %s: %s", p.Field, p.Reason)
 	}
-	s.say("Nothing was done. Once it is there: pgmirror apply --if-ready")
+	s.say("Nothing was done. Once it is there: %s", s.next("pgmirror apply --if-ready"))
 	if o.json {
 		return writeLines(s.Out, header{Type: "header", V: jsonVersion, Command: "apply"}, applyLine{Type: "waiting-for-input", What: problems[0].Field})
 	}
@@ -264,7 +264,7 @@ func (v *applyView) run(ctx context.Context, ses *session) error {
 		return v.fault
 	}
 	if v.later > 0 {
-		v.s.say("%s: %s, %s left for later. Go on with: pgmirror apply", v.cfg.MirrorName(), plural(v.done, "change"), plural(v.later, "step"))
+		v.s.say("%s: %s, %s left for later. Go on with: %s", v.cfg.MirrorName(), plural(v.done, "change"), plural(v.later, "step"), v.s.next("pgmirror apply"))
 		return nil
 	}
 	if v.done == 0 {

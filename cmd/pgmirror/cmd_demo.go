@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 type demoOptions struct {
@@ -113,7 +115,7 @@ func demoDir(o demoOptions) (dir string, remove func(), err error) {
 		return "", nil, err
 	}
 	if len(entries) > 0 {
-		return "", nil, fail(exitError, "DirNotEmpty", "pgmirror demo --dir "+o.dir+"-2", "the directory %s is not empty", o.dir)
+		return "", nil, fail(exitError, "DirNotEmpty", setup.ShellLine("pgmirror", "demo", "--dir", o.dir+"-2"), "the directory %s is not empty", o.dir)
 	}
 	return dir, func() {}, nil
 }

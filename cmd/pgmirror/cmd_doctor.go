@@ -141,7 +141,7 @@ func (r report) write(s streams, all bool) {
 		}
 		fmt.Fprintf(s.Out, "  %-2s %s (%s): %s%s\n", checkSigns[d.State], d.Check, d.Source, d.Text, bracketed(d.Code))
 		if d.Next != "" {
-			fmt.Fprintf(s.Out, "       next: %s\n", d.Next)
+			fmt.Fprintf(s.Out, "       next: %s\n", s.next(d.Next))
 		}
 	}
 	blocking, warnings := r.count(checkBlocking), r.count(checkWarning)

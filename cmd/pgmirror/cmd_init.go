@@ -89,7 +89,7 @@ func runInit(ctx context.Context, o initOptions, s streams) error {
 			s.say("  still missing: %s", q.path)
 		}
 	}
-	s.say("  next: pgmirror plan")
+	s.say("  next: %s", s.next("pgmirror plan"))
 	return nil
 }
 

@@ -82,7 +82,7 @@ func runPlan(ctx context.Context, o planOptions, s streams) error {
 func showPlan(o planOptions, s streams, all planned, command string) error {
 	for _, ses := range all {
 		if !o.json {
-			writePlan(s.Out, command, ses.cfg, ses.plan)
+			writePlan(s.Out, s.next, command, ses.cfg, ses.plan)
 		} else if err := writePlanJSON(s.Out, command, ses.cfg, ses.plan); err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func showPlan(o planOptions, s streams, all planned, command string) error {
 		if err := all.save(o.out, o.until); err != nil {
 			return fmt.Errorf("write the plan: %w", err)
 		}
-		s.say("wrote %s; apply it with: pgmirror apply %s", o.out, o.out)
+		s.say("wrote %s; apply it with: %s", o.out, s.next(setup.ShellLine("pgmirror", "apply", o.out)))
 	}
 	if o.exitCode && setup.Pending(plan) {
 		return &failure{Exit: exitChanges} // the plan itself says it

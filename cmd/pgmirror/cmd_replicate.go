@@ -177,7 +177,7 @@ func (o replicateOptions) target(ctx context.Context, s streams) (tables store.S
 	if o.keys == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
-			return nil, "", fail(exitError, "UsageInvalid", "pgmirror replicate --keys FOLDER "+o.landing+" "+o.tables, "no cache folder is known: %v", err)
+			return nil, "", fail(exitError, "UsageInvalid", setup.ShellLine("pgmirror", "replicate", "--keys", "FOLDER", o.landing, o.tables), "no cache folder is known: %v", err)
 		}
 		sum := sha256.Sum256([]byte(o.tables))
 		o.keys = filepath.Join(cache, "pgmirror", "keys", hex.EncodeToString(sum[:8]))

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -239,11 +240,17 @@ func (ses *session) publications(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
+// reseed is what is left to do when changes are lost.
+const reseed = "pgmirror run --reseed"
+
 // mirrorFailure gives a fault of the data plane its code and its next command; nil
 // stays nil.
 func mirrorFailure(err error) error {
 	var fault *mirror.Fault
 	if errors.As(err, &fault) {
+		if fault.Next == reseed {
+			err = fmt.Errorf("%w; --reseed copies every table anew", err)
+		}
 		return &failure{Exit: exitPrecondition, Code: fault.Code, Err: err, Next: fault.Next}
 	}
 	return err

@@ -89,7 +89,7 @@ func showStatus(ctx context.Context, o statusOptions, s streams, ses *session) (
 	if out, ok := s.Out.(*os.File); ok && o.watch && isTerminal(out) {
 		fmt.Fprint(out, "\x1b[H\x1b[2J")
 	}
-	return st.faults, st.write(s.Out, ses.cfg)
+	return st.faults, st.write(s, ses.cfg)
 }
 
 // mirrorStatus is what Fabric, the landing zone and PostgreSQL say of one

@@ -305,6 +305,12 @@ func (m *openMirror) wait(ctx context.Context, limit time.Duration, kind mirror.
 	if err == nil {
 		m.s.say("done after %s", seconds(time.Since(begun)))
 	}
+	if late, ok := errors.AsType[*failure](err); ok && late.Code == "TimedOut" {
+		late.Next = "pgmirror tables list"
+		if !there || !slot.Active {
+			late.Next = "pgmirror run"
+		}
+	}
 	return err
 }
 

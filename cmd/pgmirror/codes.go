@@ -21,7 +21,7 @@ var ownCodes = map[string]setup.Explanation{
 	"Interrupted":       {Sentence: "It was asked to stop, and did after cleaning up.", Remedy: "Run it again: every command goes on where the world stands."},
 	"Declined":          {Sentence: "You were asked, and didn't say yes; nothing was written.", Remedy: "Run it again when you are ready."},
 	"NotConfirmed":      {Sentence: "Nobody can be asked, and no yes was given beforehand; nothing was written.", Remedy: "Look at the plan, then apply with --yes or a plan file.", Next: "pgmirror plan"},
-	"CleanupIncomplete": {Sentence: "Something that was opened for a short time may still be open.", Remedy: "Close it; this outranks whatever else went wrong.", Next: "pgmirror leases close"},
+	"CleanupIncomplete": {Sentence: "Something that was opened for a short time may still be open.", Remedy: "Close it with leases close ID; this outranks whatever else went wrong.", Next: "pgmirror leases list"},
 	"StateMissing":      {Sentence: "There is no place to remember open doors and to keep the audit log in; nothing was changed.", Remedy: "Give a directory that stays.", Next: "export PGMIRROR_STATE=DIR"},
 	"LeaseMissing":      {Sentence: "No lease has this id, on this machine or on the resources.", Remedy: "It may have been closed by now; the list shows those that there are.", Next: "pgmirror leases list"},
 	"PasswordWeak":      {Sentence: "The given password breaks a rule: 8 to 128 characters, three of upper case, lower case, digits and others, no control characters, not the role's name.", Remedy: "Choose another, or let rotate make one up: 43 characters with 200 random bits."},
@@ -30,7 +30,7 @@ var ownCodes = map[string]setup.Explanation{
 	"ModeNative":        {Sentence: "The mirror is native: Fabric moves the data itself, and this command is for open mirrors.", Remedy: "status and verify work for both.", Next: "pgmirror status"},
 	"MirrorMissing":     {Sentence: "There is no mirrored database of this name yet.", Remedy: "Set it up.", Next: "pgmirror apply"},
 	"NotSetUp":          {Sentence: "A step of setting up has something to do.", Remedy: "The plan shows it; apply does it.", Next: "pgmirror plan"},
-	"DatabaseAmbiguous": {Sentence: "The file lists several databases, and this command works on one.", Remedy: "Name it.", Next: "pgmirror status --database NAME"},
+	"DatabaseAmbiguous": {Sentence: "The file lists several databases, and this command works on one.", Remedy: "Name it.", Next: "pgmirror status --set server.database=NAME"},
 	"PlanUnreadable":    {Sentence: "The plan file can't be read, or is of a format that this pgmirror doesn't know.", Remedy: "Make a new one with the pgmirror that applies it.", Next: "pgmirror plan --out FILE"},
 	"AzdNotWritten":     {Sentence: "The results could not be written into the azd environment; what they tell of was done.", Remedy: "Set the values by hand with azd env set."},
 

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/setup"
@@ -45,6 +49,86 @@ func TestEveryCodeIsExplained(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNextCanBeTyped: what follows a failure is a command line, and one of ours is of a
+// command and flags that there are.
+func TestNextCanBeTyped(t *testing.T) {
+	given := map[string]token.Position{}
+	for _, pattern := range []string{"*.go", "../../internal/mirror/*.go"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			if !strings.HasSuffix(path, "_test.go") {
+				nextIn(t, path, given)
+			}
+		}
+	}
+	for _, code := range allCodes() {
+		x, _ := explanation(code)
+		given[x.Next] = token.Position{Filename: "explain " + code}
+	}
+	if len(given) < 30 {
+		t.Fatalf("found %d command lines in the source: the search is broken", len(given))
+	}
+	for line, at := range given {
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0, slices.Contains([]string{"az", "azd", "export", "pg_isready"}, words[0]):
+			continue
+		case words[0] != "pgmirror":
+			t.Errorf("%s: %q can't be typed", at, line)
+			continue
+		}
+		cmd, rest, err := newRootCmd(streams{}).Find(words[1:])
+		if err != nil || !cmd.Runnable() {
+			t.Errorf("%s: %q: there is no such command", at, line)
+			continue
+		}
+		if len(rest) > 0 && strings.HasPrefix(rest[len(rest)-1], "--") { // the value, if it wants one, is put behind it
+			if f := cmd.Flags().Lookup(strings.TrimLeft(rest[len(rest)-1], "-")); f != nil && f.NoOptDefVal == "" {
+				rest = append(rest, "x")
+			}
+		}
+		if err := cmd.ParseFlags(rest); err != nil && !errors.Is(err, pflag.ErrHelp) {
+			t.Errorf("%s: %q: %v", at, line, err)
+		} else if cmd.Args != nil && err == nil && cmd.Args(cmd, cmd.Flags().Args()) != nil && !strings.HasSuffix(line, " ") {
+			t.Errorf("%s: %q: arguments are missing or too many", at, line)
+		}
+	}
+}
+
+// nextIn finds the beginnings of the lines of `Next: "X"` and fail(exit, code, "X", …).
+func nextIn(t *testing.T, path string, given map[string]token.Position) {
+	t.Helper()
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := func(e ast.Expr) {
+		if sum, ok := e.(*ast.BinaryExpr); ok {
+			e = sum.X
+		}
+		if lit, ok := e.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			given[strings.Trim(lit.Value, `"`)] = fset.Position(lit.Pos())
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.KeyValueExpr:
+			if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Next" {
+				note(n.Value)
+			}
+		case *ast.CallExpr:
+			if fun, ok := n.Fun.(*ast.Ident); ok && fun.Name == "fail" && len(n.Args) > 2 {
+				note(n.Args[2])
+			}
+		}
+		return true
+	})
 }
 
 // codesIn finds the codes of `Code: "X"`, fail(exit, "X", …) and

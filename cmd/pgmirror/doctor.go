@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"time"
@@ -222,7 +221,7 @@ func lookPort(ctx context.Context, p *patient) diagnosis {
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
-		return diagnosis{State: checkBlocking, Code: "ServerUnreachable", Text: err.Error(), Next: fmt.Sprintf("pg_isready -h %s -p %d", p.cfg.Server.Host, p.cfg.Server.Port)}
+		return diagnosis{State: checkBlocking, Code: "ServerUnreachable", Text: err.Error(), Next: isReady(p.cfg.Server.Host, p.cfg.Server.Port)}
 	}
 	conn.Close()
 	return diagnosis{State: checkOK, Text: address + " answers"}

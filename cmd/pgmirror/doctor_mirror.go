@@ -31,7 +31,7 @@ func lookSlot(ctx context.Context, p *patient) diagnosis {
 	state := fmt.Sprintf("%s, which holds %s of WAL (%s)", p.cfg.Slot(), bytesText(slot.RetainedBytes), slot.WALStatus)
 	switch {
 	case slot.WALStatus == "lost":
-		return diagnosis{State: checkBlocking, Code: "SlotLost", Text: "slot " + state + ": " + slotLost(nil, &slot), Next: "pgmirror run --reseed"}
+		return diagnosis{State: checkBlocking, Code: "SlotLost", Text: "slot " + state + ": " + slotLost(nil, &slot), Next: reseed}
 	case slot.WALStatus == "unreserved":
 		return diagnosis{State: checkBlocking, Code: "WALUnreserved", Text: "slot " + state, Next: "pgmirror run"}
 	case !slot.Active:
@@ -48,7 +48,7 @@ func (p *patient) noSlot(ctx context.Context) diagnosis {
 		return diagnosis{State: checkBlocking, Code: missing.Code, Text: "there is no slot " + p.cfg.Slot() + ", and the landing zone can't say whether there was one: " + missing.Text, Next: missing.Next}
 	}
 	if lost := slotLost(st, nil); lost != "" {
-		return diagnosis{State: checkBlocking, Code: "SlotLost", Text: "there is no slot " + p.cfg.Slot() + " any more: " + lost, Next: "pgmirror run --reseed"}
+		return diagnosis{State: checkBlocking, Code: "SlotLost", Text: "there is no slot " + p.cfg.Slot() + " any more: " + lost, Next: reseed}
 	}
 	return diagnosis{State: checkWarning, Code: "NotRunning", Text: "there is no slot " + p.cfg.Slot() + ": nothing has been run yet", Next: "pgmirror run"}
 }

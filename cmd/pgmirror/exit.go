@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgmirror/pgmirror/internal/lease"
+	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 // exitCode is how a command ended, for programs. 2 is never used: a Go panic
@@ -92,9 +94,37 @@ func (s streams) tell(f *failure) exitCode {
 		fmt.Fprintf(s.Err, "%s %s\n", s.paint(red, "error["+f.Code+"]:"), f.Err)
 	}
 	if f.Next != "" {
-		fmt.Fprintf(s.Err, "  next: %s\n", f.Next)
+		fmt.Fprintf(s.Err, "  next: %s\n", s.next(f.Next))
 	}
 	return f.Exit
+}
+
+// given is where the user said that the configuration is, and the commands that take
+// that: what they type next has to say it, too.
+type given struct {
+	root  *cobra.Command
+	flags []string
+}
+
+// next is a command line to type next, with where the configuration is.
+func (s streams) next(line string) string {
+	rest, ours := strings.CutPrefix(line, "pgmirror ")
+	if s.given == nil || s.given.root == nil || len(s.given.flags) == 0 || !ours {
+		return line
+	}
+	cmd := s.given.root
+	for {
+		word, more, _ := strings.Cut(rest, " ")
+		i := slices.IndexFunc(cmd.Commands(), func(c *cobra.Command) bool { return c.Name() == word })
+		if i < 0 {
+			break
+		}
+		cmd, rest = cmd.Commands()[i], more
+	}
+	if cmd.Flags().Lookup("env-file") == nil || rest == "--help" {
+		return line
+	}
+	return strings.TrimSpace(cmd.CommandPath() + " " + setup.ShellLine(s.given.flags...) + " " + rest)
 }
 
 // asFailure gives every error a code: its own, or one for what it is.

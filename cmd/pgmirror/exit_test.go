@@ -79,6 +79,32 @@ func TestFinish(t *testing.T) {
 	}
 }
 
+// TestNextSaysWhere: what is to be typed next finds the configuration that was given.
+func TestNextSaysWhere(t *testing.T) {
+	s := streams{given: &given{root: newRootCmd(streams{})}}
+	if got := s.next("pgmirror run"); got != "pgmirror run" {
+		t.Errorf("without flags: got %q", got)
+	}
+	o := configOptions{file: "my shop.yaml", envFile: "fabric.env"}
+	o.given(s)
+	const where = " --config 'my shop.yaml' --env-file fabric.env"
+	for line, want := range map[string]string{
+		"pgmirror run":                        "pgmirror run" + where,
+		"pgmirror run --reseed":               "pgmirror run" + where + " --reseed",
+		"pgmirror tables resync 'public.a b'": "pgmirror tables resync" + where + " 'public.a b'",
+		"pgmirror apply shop.plan":            "pgmirror apply" + where + " shop.plan",
+		"pgmirror explain SlotLost":           "pgmirror explain SlotLost",
+		"pgmirror version":                    "pgmirror version",
+		"pgmirror run --help":                 "pgmirror run --help",
+		"az login":                            "az login",
+		"":                                    "",
+	} {
+		if got := s.next(line); got != want {
+			t.Errorf("%q: got %q, want %q", line, got, want)
+		}
+	}
+}
+
 // TestHelp holds that every command explains itself and the exit codes.
 func TestHelp(t *testing.T) {
 	root := newRootCmd(streams{})

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 // configOptions are the flags of every command that works on one mirror.
@@ -57,11 +60,12 @@ func (o *configOptions) load(ctx context.Context, s streams) (*config.Config, er
 // loadAll is load for all databases of the configuration: see config.Each. The
 // environment wins over the file of --env-file.
 func (o *configOptions) loadAll(ctx context.Context, s streams) (*config.Config, error) {
+	o.given(s)
 	environ := s.Environ
 	if o.envFile != "" {
 		more, err := config.ReadEnv(o.envFile)
 		if err != nil {
-			return nil, &failure{Exit: exitError, Code: "ConfigUnreadable", Err: err}
+			return nil, unreadable(err)
 		}
 		environ = append(more, s.Environ...)
 	}
@@ -69,7 +73,7 @@ func (o *configOptions) loadAll(ctx context.Context, s streams) (*config.Config,
 	for _, v := range o.set {
 		path, value, ok := strings.Cut(v, "=")
 		if !ok {
-			return nil, fail(exitError, "UsageInvalid", "", "--set %q: want PATH=VALUE", v)
+			return nil, fail(exitError, "UsageInvalid", "pgmirror plan --help", "--set %q: want PATH=VALUE", v)
 		}
 		flags[path] = value
 	}
@@ -82,13 +86,37 @@ func (o *configOptions) loadAll(ctx context.Context, s streams) (*config.Config,
 	}
 	c, err := config.Load(ctx, options)
 	if err != nil {
-		return nil, &failure{Exit: exitError, Code: "ConfigUnreadable", Err: err, Next: "pgmirror plan --explain-config"}
+		return nil, unreadable(err)
 	}
 	c.Allow = append(c.Allow, o.allow...)
 	if err := c.Validate(); err != nil {
 		return c, configFailure(err)
 	}
 	return c, s.doors.begin(ctx, s, c, environ)
+}
+
+// given notes where the user said that the configuration is.
+func (o *configOptions) given(s streams) {
+	if s.given == nil {
+		return
+	}
+	s.given.flags = nil
+	if o.file != "" && o.file != config.DefaultFile {
+		s.given.flags = append(s.given.flags, "--config", o.file)
+	}
+	if o.envFile != "" {
+		s.given.flags = append(s.given.flags, "--env-file", o.envFile)
+	}
+}
+
+// unreadable is a configuration that can't be read. Of a file that isn't there, or may
+// not be read, pgmirror itself can show nothing.
+func unreadable(err error) error {
+	next := "pgmirror plan --explain-config"
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		next = setup.ShellLine("ls", "-l", filepath.Dir(file.Path))
+	}
+	return &failure{Exit: exitError, Code: "ConfigUnreadable", Err: err, Next: next}
 }
 
 // configFailure shows all problems and, as the next thing to do, the first.

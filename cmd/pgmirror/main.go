@@ -36,6 +36,7 @@ type streams struct {
 	Colour   bool // Err is a terminal and NO_COLOR is not set
 	Environ  []string
 	doors    *keeper // of the command
+	given    *given
 }
 
 func standard() streams {
@@ -58,8 +59,9 @@ func isTerminal(f *os.File) bool {
 func execute(ctx context.Context, args []string, s streams) int {
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	s.doors = &keeper{stop: stop}
+	s.doors, s.given = &keeper{stop: stop}, &given{}
 	root := newRootCmd(s)
+	s.given.root = root
 	root.SetArgs(args)
 	root.SetIn(s.In)
 	root.SetOut(s.Out)

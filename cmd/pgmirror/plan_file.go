@@ -75,10 +75,10 @@ func (p planned) same(file *setup.SavedPlans) error {
 func readPlan(path string) (file *setup.SavedPlans, allow []string, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil, &failure{Exit: exitError, Code: "PlanUnreadable", Err: err, Next: "pgmirror plan --out " + path}
+		return nil, nil, &failure{Exit: exitError, Code: "PlanUnreadable", Err: err, Next: setup.ShellLine("pgmirror", "plan", "--out", path)}
 	}
 	if file, err = setup.ReadSavedPlans(data); err != nil {
-		return nil, nil, &failure{Exit: exitError, Code: "PlanUnreadable", Err: err, Next: "pgmirror plan --out " + path}
+		return nil, nil, &failure{Exit: exitError, Code: "PlanUnreadable", Err: err, Next: setup.ShellLine("pgmirror", "plan", "--out", path)}
 	}
 	for _, p := range file.Plans {
 		allow = append(allow, p.Allow...)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -181,7 +182,12 @@ func connectFailure(e postgres.Endpoint, err error) error {
 	case untrusted:
 		return &failure{Exit: exitPrecondition, Code: "ServerCertificate", Err: err, Next: "export CA_FILE=ca.pem"}
 	}
-	return &failure{Exit: exitPrecondition, Code: "ServerUnreachable", Err: err, Next: fmt.Sprintf("pg_isready -h %s -p %d", e.Host, e.Port)}
+	return &failure{Exit: exitPrecondition, Code: "ServerUnreachable", Err: err, Next: isReady(e.Host, e.Port)}
+}
+
+// isReady asks a server whether it answers.
+func isReady(host string, port int) string {
+	return setup.ShellLine("pg_isready", "-h", host, "-p", strconv.Itoa(port))
 }
 
 // sentence is what the first blocked finding says, and how many more there are.

@@ -130,8 +130,8 @@ var signs = map[setup.Action]string{
 }
 
 // writePlan shows a plan to people: what would be done, and what they should
-// know before they say yes.
-func writePlan(w io.Writer, command string, c *config.Config, plan []setup.Finding) {
+// know before they say yes. next is a command line as they have to type it.
+func writePlan(w io.Writer, next func(string) string, command string, c *config.Config, plan []setup.Finding) {
 	title, wanted := "Plan for", "as wanted"
 	if command == "destroy" {
 		title, wanted = "Plan to take down", "gone or left"
@@ -149,7 +149,7 @@ func writePlan(w io.Writer, command string, c *config.Config, plan []setup.Findi
 	}
 	for _, f := range plan {
 		if f.Action != setup.None {
-			writeFinding(w, f, width)
+			writeFinding(w, next, f, width)
 		}
 	}
 	writeNotes(w, plan)
@@ -163,7 +163,7 @@ func writePlan(w io.Writer, command string, c *config.Config, plan []setup.Findi
 	}
 }
 
-func writeFinding(w io.Writer, f setup.Finding, width int) {
+func writeFinding(w io.Writer, next func(string) string, f setup.Finding, width int) {
 	if f.Action == setup.Delete && len(f.Items) == 1 { // Have says it better
 		f.Items = nil
 	}
@@ -180,7 +180,7 @@ func writeFinding(w io.Writer, f setup.Finding, width int) {
 		fmt.Fprintf(w, "%sneeds consent: %s (%s)\n", indent, f.Consent, given)
 	}
 	if (f.Action == setup.Blocked || f.Action == setup.Await || f.Action == setup.Wait) && f.Hint != "" {
-		fmt.Fprintf(w, "%snext: %s\n", indent, f.Hint)
+		fmt.Fprintf(w, "%snext: %s\n", indent, next(f.Hint))
 	}
 }
 

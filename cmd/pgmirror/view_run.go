@@ -75,7 +75,7 @@ func (v *runView) warn(w runWarning) {
 	}
 	v.s.say("%s %s", v.s.paint(red, "warning["+w.Code+"]:"), w.Text)
 	if w.Next != "" {
-		v.s.say("  next: %s", w.Next)
+		v.next(w.Next)
 	}
 }
 
@@ -112,23 +112,27 @@ func (v *runView) tell(e mirror.Event) {
 	case mirror.SlotHealth:
 		v.tellSlot(e.Slot)
 	case mirror.Parked:
-		v.s.say("%s %s is parked: %s; the others go on\n  next: %s", bad, e.Table, e.Reason, resync(e.Table))
+		v.s.say("%s %s is parked: %s; the others go on", bad, e.Table, e.Reason)
+		v.next(resync(e.Table))
 	case mirror.Rebuilding:
 		v.s.say("  %s is built anew: %s", e.Table, e.Reason)
 	case mirror.Ignored:
-		v.s.say("%s %s: %s ignored: %s\n  next: %s", bad, e.Table, plural(e.Rows, "change"), e.Reason, resync(e.Table))
+		v.s.say("%s %s: %s ignored: %s", bad, e.Table, plural(e.Rows, "change"), e.Reason)
+		v.next(resync(e.Table))
 	case mirror.Attached:
 		v.s.say("  %s %s: %s of its new %s", v.s.paint(green, "ok"), e.Table, plural(e.Rows, "row"), e.Reason)
 	case mirror.Repaired:
 		v.s.say("  %s %s: %s published as the source has them", v.s.paint(green, "ok"), e.Table, plural(e.Rows, "row"))
 	case mirror.NotRepaired:
-		v.s.say("%s %s: rows can't be repaired: %s\n  next: %s", bad, e.Table, e.Reason, resync(e.Table))
+		v.s.say("%s %s: rows can't be repaired: %s", bad, e.Table, e.Reason)
+		v.next(resync(e.Table))
 	case mirror.Changed:
 		v.s.say("%s %s: %s", bad, e.Table, e.Reason)
 	case mirror.NotAnswered:
 		v.s.say("%s %s: thrown away", bad, e.Reason)
 	case mirror.Refused:
-		v.s.say("%s %s: %s\n  next: give it a key or a replica identity, then %s", bad, e.Table, e.Reason, setup.ShellLine("pgmirror", "tables", "add", e.Table))
+		v.s.say("%s %s: %s; once it has a key or a replica identity, take it in again", bad, e.Table, e.Reason)
+		v.next(setup.ShellLine("pgmirror", "tables", "add", e.Table))
 	case mirror.Waiting:
 		v.s.say("  … waiting for %s", e.Reason)
 	case mirror.Paced:
@@ -147,6 +151,8 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("  %s %s%s", e.Kind, e.Table, prefixed(": ", e.Reason))
 	}
 }
+
+func (v *runView) next(line string) { v.s.say("  next: %s", v.s.next(line)) }
 
 func resync(table string) string { return setup.ShellLine("pgmirror", "tables", "resync", table) }
 

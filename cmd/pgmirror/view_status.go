@@ -12,7 +12,8 @@ import (
 )
 
 // write shows the status to people.
-func (st mirrorStatus) write(w io.Writer, cfg *config.Config) error {
+func (st mirrorStatus) write(s streams, cfg *config.Config) error {
+	w := s.Out
 	state := st.mirror.Status + prefixed(": ", st.mirror.Error)
 	if st.unknown(askedFabric) {
 		state = "not known"
@@ -24,7 +25,7 @@ func (st mirrorStatus) write(w io.Writer, cfg *config.Config) error {
 	if cfg.Mode == config.Open && !st.unknown(askedServer) {
 		fmt.Fprintln(w, "  "+st.slotLine(cfg.Slot()))
 		if st.slotLost() != "" {
-			fmt.Fprintln(w, "    next: pgmirror run --reseed")
+			fmt.Fprintln(w, "    next: "+s.next(reseed))
 		}
 	}
 	table := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
@@ -128,7 +129,7 @@ func (st mirrorStatus) writeJSON(w io.Writer, cfg *config.Config) error {
 		lines = append(lines, statusLine{Type: "mirror", State: st.mirror.Status, Error: st.mirror.Error})
 	}
 	if s, lost := st.slot, st.slotLost(); s == nil && lost != "" {
-		lines = append(lines, statusLine{Type: "slot", Slot: cfg.Slot(), State: "lost", ErrorCode: "SlotLost", Error: lost, Next: "pgmirror run --reseed"})
+		lines = append(lines, statusLine{Type: "slot", Slot: cfg.Slot(), State: "lost", ErrorCode: "SlotLost", Error: lost, Next: reseed})
 	} else if s != nil {
 		line := statusLine{Type: "slot", Slot: s.Name, State: s.WALStatus, Active: &s.Active, ConfirmedFlush: s.ConfirmedFlush.String(),
 			LagBytes: &st.lag, RetainedBytes: &s.RetainedBytes}
@@ -136,7 +137,7 @@ func (st mirrorStatus) writeJSON(w io.Writer, cfg *config.Config) error {
 			line.SafeWALSize = &s.SafeWALSize
 		}
 		if lost != "" {
-			line.ErrorCode, line.Error, line.Next = "SlotLost", lost, "pgmirror run --reseed"
+			line.ErrorCode, line.Error, line.Next = "SlotLost", lost, reseed
 		}
 		lines = append(lines, line)
 	}

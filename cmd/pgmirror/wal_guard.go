@@ -36,7 +36,7 @@ func (g *walGuard) event(e mirror.Event) {
 	}
 	switch e.Slot.WALStatus {
 	case "lost":
-		g.tell(runWarning{Code: "SlotLost", Text: "the server has removed WAL that the slot needed", Next: "pgmirror run --reseed"})
+		g.tell(runWarning{Code: "SlotLost", Text: "the server has removed WAL that the slot needed", Next: reseed})
 		return
 	case "unreserved":
 		g.tell(runWarning{Code: "WALUnreserved", Next: "pgmirror status",

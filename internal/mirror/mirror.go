@@ -261,8 +261,8 @@ func (m *mirror) take(ctx context.Context) error {
 	}
 	m.state = st
 	if s := st.value.Slot; s != "" && s != m.cfg.Slot {
-		return &Fault{Code: "OtherSlot", Err: fmt.Errorf("this landing zone is fed from slot %q, not from %q", s, m.cfg.Slot),
-			Next: "set run.slot to " + s + ", or give the mirror an empty landing zone"}
+		return &Fault{Code: "OtherSlot", Err: fmt.Errorf("this landing zone is fed from slot %q, not from %q: set run.slot to that, or give the mirror an empty landing zone", s, m.cfg.Slot),
+			Next: "pgmirror run --set run.slot=" + s}
 	}
 	return m.state.change(ctx, func(s *mirrorState) { s.Run, s.Slot = m.run, m.cfg.Slot })
 }
@@ -271,7 +271,7 @@ func (m *mirror) take(ctx context.Context) error {
 type Fault struct {
 	Code string // one stable word
 	Err  error
-	Next string // what to do
+	Next string // a command line to type; "": there is none, and Err says what to do
 }
 
 func (f *Fault) Error() string { return f.Err.Error() }

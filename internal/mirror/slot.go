@@ -146,7 +146,7 @@ func (m *mirror) checkSlot(slot postgres.SlotInfo, there bool, at landing.LSN) e
 	case !there:
 		return fault("SlotLost", "the slot is gone, and with it changes that the mirror doesn't have")
 	case slot.Plugin != "pgoutput" || m.cfg.Source.Database != "" && slot.Database != m.cfg.Source.Database:
-		return &Fault{Code: slotNotOurs, Err: fmt.Errorf("a slot of this name reads database %q by plugin %q", slot.Database, slot.Plugin), Next: "give the mirror another slot: run.slot"}
+		return &Fault{Code: slotNotOurs, Err: fmt.Errorf("a slot of this name reads database %q by plugin %q: give the mirror another one, run.slot", slot.Database, slot.Plugin)}
 	case slot.WALStatus == "lost":
 		return fault("SlotLost", "the server has removed WAL that the slot needed")
 	case landing.LSN(slot.ConfirmedFlush) > s.Acked:
@@ -225,7 +225,7 @@ func (m *mirror) renew(ctx context.Context, sql *pgx.Conn) error {
 const slotNotOurs = "SlotNotOurs"
 
 func slotFault(code, format string, args ...any) error {
-	return &Fault{Code: code, Err: fmt.Errorf(format, args...), Next: "pgmirror run --reseed, which copies every table anew"}
+	return &Fault{Code: code, Err: fmt.Errorf(format, args...), Next: "pgmirror run --reseed"}
 }
 
 // followTimeline goes on after the source was promoted from a standby, or was
@@ -260,8 +260,8 @@ func (m *mirror) followTimeline(ctx context.Context, repl *pgconn.PgConn, slot p
 // before is dropped, for nobody knows its snapshot any more.
 func (m *mirror) makeSlot(ctx context.Context, sql *pgx.Conn, e *exported, there bool, publications map[string]uint32) error {
 	if there && m.state.value.Phase == "" {
-		return &Fault{Code: slotNotOurs, Err: fmt.Errorf("it is there already, and this landing zone knows nothing of it"),
-			Next: fmt.Sprintf("if nothing uses it: SELECT pg_drop_replication_slot('%s')", m.cfg.Slot)}
+		return &Fault{Code: slotNotOurs, Err: fmt.Errorf("slot %[1]s is there already, and this landing zone knows nothing of it; "+
+			"if nothing uses it, drop it: SELECT pg_drop_replication_slot('%[1]s')", m.cfg.Slot)}
 	}
 	for _, name := range m.cfg.Publications {
 		if publications[name] == 0 {

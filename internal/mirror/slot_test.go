@@ -127,7 +127,7 @@ func TestSlotFaults(t *testing.T) {
 	wantFault := func(code string) {
 		t.Helper()
 		var fault *Fault
-		if err := Run(t.Context(), b.config(b.landing)); !errors.As(err, &fault) || fault.Code != code || fault.Next == "" {
+		if err := Run(t.Context(), b.config(b.landing)); !errors.As(err, &fault) || fault.Code != code || (fault.Next == "") != (code == "SlotNotOurs") {
 			t.Fatalf("got %v, want a Fault with code %s", err, code)
 		}
 	}

@@ -173,7 +173,7 @@ func load[T versioned](ctx context.Context, s store.Store, name string) (*file[T
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if v.Version != stateVersion {
-		return nil, &Fault{Code: "StateVersion", Err: fmt.Errorf("%s has format %d; this pgmirror knows %d", name, v.Version, stateVersion), Next: "run the pgmirror that wrote it, or a newer one"}
+		return nil, &Fault{Code: "StateVersion", Err: fmt.Errorf("%s has format %d; this pgmirror knows %d: run the one that wrote it, or a newer one", name, v.Version, stateVersion), Next: "pgmirror version"}
 	}
 	if err := json.Unmarshal(body, &f.value); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -214,7 +214,7 @@ func (f *file[T]) change(ctx context.Context, edit func(*T)) error {
 }
 
 func takenOver() *Fault {
-	return &Fault{Code: fenced, Err: errors.New("another pgmirror has taken over this landing zone"), Next: "let one pgmirror run at a time write it"}
+	return &Fault{Code: fenced, Err: errors.New("another pgmirror has taken over this landing zone, and goes on from the same state: let one run at a time write it"), Next: "pgmirror status"}
 }
 
 func setVersion(v any) {
