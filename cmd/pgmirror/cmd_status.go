@@ -126,8 +126,11 @@ func (st *mirrorStatus) cannot(source string, err error) {
 	if !ok {
 		f, ok = errors.AsType[*failure](setupFailure(err))
 	}
-	if !ok {
+	if late := errors.Is(err, context.DeadlineExceeded); !ok || late && f.Code == "Failed" {
 		f = &failure{Exit: exitError, Code: "Failed", Err: err, Next: "pgmirror doctor"}
+		if late {
+			f.Exit, f.Code, f.Err = exitTimeout, "TimedOut", fmt.Errorf("no answer within %s", seconds(eachPatience))
+		}
 	}
 	st.faults = append(st.faults, statusFault{source, f})
 }
@@ -137,29 +140,61 @@ func (st *mirrorStatus) unknown(source string) bool {
 	return slices.ContainsFunc(st.faults, func(f statusFault) bool { return f.source == source })
 }
 
-// status asks each of them; the error is that there is no mirror to ask about.
+// status asks each of them, for some time at most, and the server beside the others;
+// the error is that there is no mirror to ask about.
 func (ses *session) status(ctx context.Context) (mirrorStatus, error) {
 	var st mirrorStatus
-	m, err := ses.findMirror(ctx)
-	if err != nil && ses.facts.Mirror.ID == "" && errors.Is(err, errNoMirror) {
-		_, err = ses.mirror()
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked := make(chan error, 1)
+	go func() { asked <- ses.askServer(asking, &st) }()
+	err := ses.askOthers(ctx, &st)
+	if err != nil {
+		cancel()
+	}
+	fault := <-asked
+	if err != nil {
 		return st, err
 	}
+	if fault != nil {
+		st.cannot(askedServer, fault)
+	}
+	return st, ctx.Err()
+}
+
+// askServer fills in the slot and nothing else.
+func (ses *session) askServer(ctx context.Context, st *mirrorStatus) error {
+	if ses.cfg.Mode != config.Open {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, eachPatience)
+	defer cancel()
+	return ses.slotStatus(ctx, st)
+}
+
+func (ses *session) askOthers(ctx context.Context, st *mirrorStatus) error {
+	timed, cancel := context.WithTimeout(ctx, eachPatience)
+	defer cancel()
+	m, err := ses.findMirror(timed)
+	if err != nil && ses.facts.Mirror.ID == "" && errors.Is(err, errNoMirror) {
+		_, err = ses.mirror()
+		return err
+	}
 	if err == nil {
-		err = ses.fabricStatus(ctx, m.ID, &st)
+		err = ses.fabricStatus(timed, m.ID, st)
 	}
 	if err != nil {
 		st.cannot(askedFabric, err)
 	}
-	if ses.cfg.Mode == config.Open {
-		if err := ses.zoneStatus(ctx, m.ID, &st); err != nil {
-			st.cannot(askedZone, err)
-		}
-		if err := ses.slotStatus(ctx, &st); err != nil {
-			st.cannot(askedServer, err)
-		}
+	if ses.cfg.Mode != config.Open {
+		return nil
 	}
-	return st, ctx.Err()
+	timed, cancel = context.WithTimeout(ctx, eachPatience)
+	defer cancel()
+	if err := ses.zoneStatus(timed, m.ID, st); err != nil {
+		st.cannot(askedZone, err)
+	}
+	return nil
 }
 
 var errNoMirror = errors.New("there is no mirrored database of this name")

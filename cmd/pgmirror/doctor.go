@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,6 +53,8 @@ type patient struct {
 	cfg     *config.Config
 	clients *setup.Clients
 	facts   setup.Facts // of the steps; read only when stepsDone is closed
+
+	role diagnosis // of the step that makes the mirror's role
 
 	stepsDone chan struct{}
 }
@@ -143,6 +148,9 @@ func (p *patient) steps(ctx context.Context, list []doctorCheck, found []diagnos
 	for _, s := range steps[:last+1] {
 		begun := time.Now()
 		d := p.step(ctx, s)
+		if s.Name() == "role" {
+			p.role = d
+		}
 		if j, wanted := at[s.Name()]; wanted {
 			d.Check, d.Source, d.Seconds = s.Name(), "set-up", time.Since(begun).Seconds()
 			found[j] = d
@@ -216,15 +224,44 @@ func lookVault(ctx context.Context, p *patient) diagnosis {
 }
 
 func lookPort(ctx context.Context, p *patient) diagnosis {
-	address := net.JoinHostPort(p.cfg.Server.Host, strconv.Itoa(p.cfg.Server.Port))
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	network, address := "tcp", net.JoinHostPort(p.cfg.Server.Host, strconv.Itoa(p.cfg.Server.Port))
+	if strings.HasPrefix(p.cfg.Server.Host, "/") {
+		network, address = "unix", fmt.Sprintf("%s/.s.PGSQL.%d", p.cfg.Server.Host, p.cfg.Server.Port)
+	}
+	ctx, cancel := context.WithTimeout(ctx, portPatience)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-	if err != nil {
+	if err := knock(ctx, network, address); err != nil {
 		return diagnosis{State: checkBlocking, Code: "ServerUnreachable", Text: err.Error(), Next: isReady(p.cfg.Server.Host, p.cfg.Server.Port)}
 	}
-	conn.Close()
 	return diagnosis{State: checkOK, Text: address + " answers"}
+}
+
+// portPatience is how long the server's port may take to answer. Tests shorten it.
+var portPatience = 10 * time.Second
+
+// knock asks whether PostgreSQL takes TLS: also one that doesn't answers that. A proxy
+// accepts a connection for a server that isn't there, and so does one that stands still.
+func knock(ctx context.Context, network, address string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if limit, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(limit)
+	}
+	answer := make([]byte, 1)
+	_, err = conn.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}) // SSLRequest
+	if err == nil {
+		_, err = io.ReadFull(conn, answer)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s accepts a connection, and says nothing: %w", address, err)
+	case answer[0] != 'S' && answer[0] != 'N' && answer[0] != 'E':
+		return fmt.Errorf("%s answers, and isn't PostgreSQL", address)
+	}
+	return nil
 }
 
 // findMirror looks for the mirrored database by its name.

@@ -13,8 +13,14 @@ import (
 
 // lookSlot judges the slot as the mirror's role sees it.
 func lookSlot(ctx context.Context, p *patient) diagnosis {
-	if !p.facts.RoleExists {
+	switch {
+	case p.facts.RoleExists:
+	case p.role.Code == "NotSetUp":
 		return diagnosis{State: checkSkipped, Text: "the mirror's role isn't there yet"}
+	case p.role.State == checkSkipped:
+		return diagnosis{State: checkSkipped, Text: p.role.Text}
+	default: // nobody could look whether it is there
+		return diagnosis{State: checkSkipped, Text: "can't be judged before role is mended"}
 	}
 	conn, err := named(p.clients.Endpoint(&p.facts), "pgmirror doctor").Connect(ctx)
 	if err != nil {

@@ -72,11 +72,18 @@ func openSession(ctx context.Context, s streams, cfg *config.Config, how ...look
 	return ses, nil
 }
 
+// eachPatience bounds all steps of a session that looks at each alone, and then
+// everybody who is asked: what doesn't answer keeps nobody from the others. Tests
+// shorten it.
+var eachPatience = 20 * time.Second
+
 // lookEach plans each step by itself.
 func (ses *session) lookEach(ctx context.Context) error {
 	ses.unseen = map[string]error{}
+	timed, cancel := context.WithTimeout(ctx, eachPatience)
+	defer cancel()
 	for _, s := range ses.steps {
-		plan, err := setup.Plan(ctx, []setup.Step{s}, &ses.facts)
+		plan, err := setup.Plan(timed, []setup.Step{s}, &ses.facts)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
