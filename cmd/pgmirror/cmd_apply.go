@@ -34,7 +34,8 @@ func newApplyCmd(s streams) *cobra.Command {
 		Long: `Shows the plan, asks, and does it: no more than was shown. Without a terminal it
 needs --yes or a plan file. What hurts (a restart, a change of owner) also needs
 its own consent, in the file (allow:) or by --allow. After every write it reads
-back. A plan file (plan --out) is done exactly, or refused when the world moved.
+back. A plan file (plan --out) is done exactly, or refused when the world moved; a
+consent that it was made without may be given beside it.
 
 A run that died is resumed by running it again. In a hook, --if-ready does what
 can be done now, says what it waits for, and exits 0.`,
@@ -64,10 +65,12 @@ func runApply(ctx context.Context, o applyOptions, s streams) error {
 	}
 	var file *setup.SavedPlans
 	if o.file != "" {
+		var allow []string
 		var err error
-		if file, o.config.allow, err = readPlan(o.file); err != nil {
+		if file, allow, err = readPlan(o.file); err != nil {
 			return err
 		}
+		o.config.allow = append(allow, o.config.allow...)
 		o.until = file.Until
 	}
 	cfg, err := o.config.loadAll(ctx, s)
@@ -83,9 +86,18 @@ func runApply(ctx context.Context, o applyOptions, s streams) error {
 	}
 	defer all.close(ctx)
 	if err := o.do(ctx, s, all, file, "apply"); err != nil {
-		return err
+		return o.again(err)
 	}
 	return writeBack(ctx, s, all)
+}
+
+// again has a consent that a plan file lacks given beside that file: it isn't in what
+// the file is held against.
+func (o applyOptions) again(err error) error {
+	if consent, ok := errors.AsType[*setup.ConsentError](err); ok && o.file != "" {
+		return &failure{Exit: exitPrecondition, Code: "ConsentMissing", Err: err, Next: setup.ShellLine("pgmirror", "apply", o.file, "--allow", strings.Join(consent.Missing(), ","))}
+	}
+	return err
 }
 
 // do shows the plans, asks, and does them: first the doors, then all behind them.
