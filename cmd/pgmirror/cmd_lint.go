@@ -135,7 +135,7 @@ func (v *lintView) finding(f landing.Finding) {
 	if slices.Contains(v.ignore, f.Code) || v.fault != nil {
 		return
 	}
-	mark := v.s.paint(red, "x")
+	mark := v.s.paintOut(red, "x")
 	if v.met[f.Code] = true; f.Severity == landing.Warning {
 		v.warnings++
 		mark = "-"

@@ -350,9 +350,9 @@ func (v *verifyView) event(e verify.Event) {
 const shownDifferences = 10
 
 func (v *verifyView) table(t verify.TableResult) {
-	mark, text := v.s.paint(green, "ok"), string(t.State)
+	mark, text := v.s.paintOut(green, "ok"), string(t.State)
 	if t.State == verify.Differs || t.State == verify.Unreadable {
-		mark = v.s.paint(red, "x ")
+		mark = v.s.paintOut(red, "x ")
 	} else if t.State != verify.Equal {
 		mark = "- "
 	}

@@ -34,6 +34,7 @@ type streams struct {
 	Out, Err io.Writer
 	Asks     bool // In and Err are a terminal: a person can be asked
 	Colour   bool // Err is a terminal and NO_COLOR is not set
+	Painted  bool // and so is Out
 	Environ  []string
 	doors    *keeper // of the command
 	given    *given
@@ -45,13 +46,18 @@ func standard() streams {
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		Asks:    term && isTerminal(os.Stdin),
 		Colour:  term && os.Getenv("NO_COLOR") == "",
+		Painted: isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "",
 		Environ: os.Environ(),
 	}
 }
 
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 || f.Name() == os.DevNull {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // what a shell has redirected keeps its own name
+	return err != nil || !os.SameFile(info, null)
 }
 
 // execute runs one command line and returns its exit code. What the command

@@ -15,9 +15,14 @@ const (
 	green = "32"
 )
 
-// paint colours text for a terminal that wants it.
-func (s streams) paint(sgr, text string) string {
-	if !s.Colour {
+// paint colours text on Err, if that is a terminal that wants it.
+func (s streams) paint(sgr, text string) string { return painted(s.Colour, sgr, text) }
+
+// paintOut colours text on Out, if that is one.
+func (s streams) paintOut(sgr, text string) string { return painted(s.Painted, sgr, text) }
+
+func painted(yes bool, sgr, text string) string {
+	if !yes {
 		return text
 	}
 	return "\x1b[" + sgr + "m" + text + "\x1b[0m"

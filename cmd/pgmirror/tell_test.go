@@ -1,9 +1,37 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
+
+// TestIsTerminal: what goes nowhere is no terminal, also by another name.
+func TestIsTerminal(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "stderr")
+	if err := os.Symlink(os.DevNull, link); err != nil {
+		t.Skip(err)
+	}
+	for _, name := range []string{os.DevNull, link} {
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if isTerminal(f) {
+			t.Errorf("%s is taken for a terminal", name)
+		}
+		f.Close()
+	}
+}
+
+// TestPaint: colour on one stream says nothing of the other.
+func TestPaint(t *testing.T) {
+	s := streams{Colour: true}
+	if got := s.paint(red, "x") + s.paintOut(red, "y"); got != "\x1b[31mx\x1b[0my" {
+		t.Errorf("got %q", got)
+	}
+}
 
 func TestSeconds(t *testing.T) {
 	for d, want := range map[time.Duration]string{
