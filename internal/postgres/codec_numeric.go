@@ -18,8 +18,8 @@ const (
 )
 
 const (
-	faultNaN   = fault("NaN or infinity, which a decimal can't hold: choose text for it (run.types), and resync the table")
-	faultRange = fault("a value doesn't fit the decimal's precision and scale: choose text or a wider one for it (run.types), and resync the table")
+	faultNaN   = fault("NaN or infinity, which a decimal can't hold: choose text for it (run.types), start the run again, and resync the table")
+	faultRange = fault("a value doesn't fit the decimal's precision and scale: choose text or a wider one for it (run.types), start the run again, and resync the table")
 )
 
 func numericCodecs(target batch.Type) (text, bin codec) {
