@@ -23,6 +23,9 @@ func TestRunView(t *testing.T) {
 		{mirror.Event{Kind: mirror.Reseeding, Reason: "the slot is gone"}, "every table is copied anew: the slot is gone"},
 		{mirror.Event{Kind: mirror.Parked, Table: "public.t", Reason: "NaN"}, "next: pgmirror tables resync public.t"},
 		{mirror.Event{Kind: mirror.Parked, Table: "public.odd name", Reason: "NaN"}, "next: pgmirror tables resync 'public.odd name'"},
+		{mirror.Event{Kind: mirror.Parked, Table: "public.t", Reason: mirror.ReasonUnpublished}, "next: pgmirror tables remove public.t"},
+		{mirror.Event{Kind: mirror.Parked, Table: "public.t", Reason: mirror.ReasonPaused}, "next: pgmirror tables resume public.t"},
+		{mirror.Event{Kind: mirror.Parked, Table: "public.t", Reason: mirror.ReasonForgotten}, "public.t is taken out, as asked\n"},
 		{mirror.Event{Kind: mirror.Paced, Wait: 15 * time.Second, Took: 300 * time.Second}, "behind: changes wait up to 15.0 s"},
 		{mirror.Event{Kind: mirror.NoLook, Reason: "503"}, "Fabric could not be asked how its tables are: 503"},
 		{mirror.Event{Kind: mirror.Retrying, Reason: "the server is gone", Wait: 2 * time.Second}, "the server is gone; trying again in 2.0 s"},
@@ -34,6 +37,36 @@ func TestRunView(t *testing.T) {
 		v.event(test.event)
 		if !strings.Contains(told.String(), test.says) || out.Len() > 0 {
 			t.Errorf("%s: said %q to people and %q to programs, want %q to people", test.event.Kind, told.String(), out.String(), test.says)
+		}
+	}
+}
+
+// TestParkedOnce: a table's parking is told once a run, and again when it is news.
+func TestParkedOnce(t *testing.T) {
+	parked := func(table, why string) mirror.Event {
+		return mirror.Event{Kind: mirror.Parked, Table: table, Reason: why}
+	}
+	for _, json := range []bool{false, true} {
+		var out, told bytes.Buffer
+		v := &runView{s: streams{Out: &out, Err: &told}, json: json}
+		for i, step := range []struct {
+			event mirror.Event
+			news  bool
+		}{
+			{parked("public.a", "NaN"), true},
+			{parked("public.b", "NaN"), true},
+			{parked("public.a", "NaN"), false}, // another round
+			{parked("public.a", "a key is NULL"), true},
+			{parked("public.b", "NaN"), false},
+			{mirror.Event{Kind: mirror.Rebuilding, Table: "public.b"}, true},
+			{parked("public.b", "NaN"), true},
+		} {
+			out.Reset()
+			told.Reset()
+			v.event(step.event)
+			if got := out.Len()+told.Len() > 0; got != step.news {
+				t.Errorf("json %v, step %d: told %v, want %v", json, i, got, step.news)
+			}
 		}
 	}
 }

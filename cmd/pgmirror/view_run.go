@@ -21,6 +21,8 @@ type runView struct {
 	since runTotals // published since then
 	total runTotals
 	slot  string // the WAL status that was told last
+
+	parked map[string]string // the tables of which that was told, and why
 }
 
 // runTotals is what a run has published.
@@ -49,11 +51,32 @@ func (v *runView) event(e mirror.Event) {
 		v.since.add(e)
 		v.total.add(e)
 	}
+	if v.toldBefore(e) {
+		return
+	}
 	if v.json {
 		v.line("event", e)
 		return
 	}
 	v.tell(e)
+}
+
+// toldBefore says that a table is parked as it was: every round of the mirror begins
+// with what its tables are, and one that nothing has become of is no news.
+func (v *runView) toldBefore(e mirror.Event) bool {
+	switch e.Kind {
+	case mirror.Parked:
+		if why, ok := v.parked[e.Table]; ok && why == e.Reason {
+			return true
+		}
+		if v.parked == nil {
+			v.parked = map[string]string{}
+		}
+		v.parked[e.Table] = e.Reason
+	case mirror.Rebuilding, mirror.TableCopied, mirror.Published, mirror.Attached:
+		delete(v.parked, e.Table) // it goes on
+	}
+	return false
 }
 
 // line writes one line of JSON; after a fault of stdout nothing more is written,
@@ -112,8 +135,7 @@ func (v *runView) tell(e mirror.Event) {
 	case mirror.SlotHealth:
 		v.tellSlot(e.Slot)
 	case mirror.Parked:
-		v.s.say("%s %s is parked: %s; the others go on", bad, e.Table, e.Reason)
-		v.next(resync(e.Table))
+		v.tellParked(e)
 	case mirror.Rebuilding:
 		v.s.say("  %s is built anew: %s", e.Table, e.Reason)
 	case mirror.Ignored:
@@ -149,6 +171,24 @@ func (v *runView) tell(e mirror.Event) {
 		v.s.say("%s %s; trying again in %s", bad, e.Reason, seconds(e.Wait))
 	default: // one that is newer than this view
 		v.s.say("  %s %s%s", e.Kind, e.Table, prefixed(": ", e.Reason))
+	}
+}
+
+// tellParked says that a table isn't followed any more, and what may be done about it.
+func (v *runView) tellParked(e mirror.Event) {
+	bad := v.s.paint(red, "!")
+	switch e.Reason {
+	case mirror.ReasonForgotten:
+		v.s.say("  %s is taken out, as asked", e.Table)
+	case mirror.ReasonPaused:
+		v.s.say("  %s is paused, as asked", e.Table)
+		v.next(setup.ShellLine("pgmirror", "tables", "resume", e.Table))
+	case mirror.ReasonUnpublished:
+		v.s.say("%s %s is parked: it was dropped, renamed or taken out of the publication; it comes back when it is published again, and the others go on", bad, e.Table)
+		v.next(setup.ShellLine("pgmirror", "tables", "remove", e.Table))
+	default:
+		v.s.say("%s %s is parked: %s; the others go on", bad, e.Table, e.Reason)
+		v.next(resync(e.Table))
 	}
 }
 

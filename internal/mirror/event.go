@@ -37,6 +37,13 @@ const (
 	Retrying         EventKind = "retrying"          // Reason, Wait
 )
 
+// Reasons of Parked after which a resync is not what comes next.
+const (
+	ReasonPaused      = "paused"                    // as asked
+	ReasonUnpublished = "it is no longer published" // it was dropped, renamed or taken out: it comes back when it is published again
+	ReasonForgotten   = "it is being forgotten"     // as asked
+)
+
 // Event is something that happened; which fields are set depends on its Kind.
 type Event struct {
 	Time       time.Time     `json:"time"`

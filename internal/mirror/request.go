@@ -178,18 +178,17 @@ func (t *table) grant(ctx context.Context, kind RequestKind) error {
 
 // pause parks the table until it is asked for, also one that would come back by itself.
 func (t *table) pause(ctx context.Context) error {
-	const paused = "paused"
 	if s := t.snapshot(); s.Phase == phaseParked && s.Absent {
-		return t.change(ctx, func(s *tableState) { s.Reason, s.Absent = paused, false })
+		return t.change(ctx, func(s *tableState) { s.Reason, s.Absent = ReasonPaused, false })
 	}
-	return t.park(ctx, paused)
+	return t.park(ctx, ReasonPaused)
 }
 
 // forget parks the table before its folder and its state go, so that a crash in
 // between leaves nothing that is written again. The round that forgets it ends at
 // once; until then its changes come to nothing.
 func (t *table) forget(ctx context.Context) error {
-	if err := t.park(ctx, "it is being forgotten"); err != nil {
+	if err := t.park(ctx, ReasonForgotten); err != nil {
 		return err
 	}
 	t.uploading.Lock() // what is on its way would make the folder again

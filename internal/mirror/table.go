@@ -306,7 +306,7 @@ func (m *mirror) openTable(ctx context.Context, f *file[tableState], published [
 				s.Phase, s.Reason, s.Absent = phaseRebuilding, rebuild, false
 			case s.Phase == phaseParked:
 			case park != "":
-				s.Phase, s.Reason, s.Absent = phaseParked, park, park == notPublished || t.src.Passing
+				s.Phase, s.Reason, s.Absent = phaseParked, park, park == ReasonUnpublished || t.src.Passing
 			case s.Phase == phaseReplicating:
 				s.Stored = storedOf(t.src) // its chunks are history
 				s.attach(leavesOf(t.src), at, m.state.value.Acked)
@@ -371,15 +371,13 @@ func (t *table) settle(ctx context.Context) (reason string, err error) {
 
 const copyInterrupted = "its copy was interrupted, and without a key what was copied can't be told from what wasn't"
 
-const notPublished = "it is no longer published"
-
 // bind finds the table in the catalog and compares it with the state. It returns
 // why the table has to be parked, or else why it has to be built anew.
 func (t *table) bind(published []postgres.Table, plain plainColumns) (park, rebuild string) {
 	s := t.state.value
 	i := slices.IndexFunc(published, func(p postgres.Table) bool { return p.Schema == s.Schema && p.Name == s.Name })
 	if i < 0 {
-		return notPublished, ""
+		return ReasonUnpublished, ""
 	}
 	src := published[i]
 	t.definition, t.src = definition(src), src
