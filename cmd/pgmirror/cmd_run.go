@@ -90,7 +90,15 @@ func runMirror(ctx context.Context, o runOptions, s streams, cfg *config.Config,
 		return err
 	}
 	limitMemory(push.Budget + mirror.Beside)
-	push.Renew = func(ctx context.Context) (postgres.Endpoint, error) { return signIn(ctx, o.config, s) }
+	refused := push.Source.Password
+	push.Renew = func(ctx context.Context) (postgres.Endpoint, error) {
+		e, err := signIn(ctx, o.config, s)
+		if err == nil {
+			view.refused(refused, e.Password)
+			refused = e.Password
+		}
+		return e, err
+	}
 	push.Changing = func(what string, do func() error) error { return s.doors.audited(inDatabase(cfg, what, ""), do) }
 	push.Reseed = o.reseed || cfg.Allows(config.Reseed)
 	guard := &walGuard{warn: view.warn}
@@ -229,9 +237,10 @@ func named(e postgres.Endpoint, app string) postgres.Endpoint {
 // publications are those of the mirror that exist: the one of the tables
 // without a key is made only when there are such tables.
 func (ses *session) publications(ctx context.Context) ([]string, error) {
-	conn, err := ses.clients.Endpoint(&ses.facts).Connect(ctx)
+	e := ses.clients.Endpoint(&ses.facts)
+	conn, err := e.Connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, connectFailure(e, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var names []string

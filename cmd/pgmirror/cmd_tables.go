@@ -373,9 +373,10 @@ func done(kind mirror.RequestKind, before, now mirror.TableState) bool {
 }
 
 func (m *openMirror) slot(ctx context.Context) (postgres.SlotInfo, bool, error) {
-	conn, err := m.clients.Endpoint(&m.facts).Connect(ctx)
+	e := m.clients.Endpoint(&m.facts)
+	conn, err := e.Connect(ctx)
 	if err != nil {
-		return postgres.SlotInfo{}, false, err
+		return postgres.SlotInfo{}, false, connectFailure(e, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	return postgres.Slot(ctx, conn, m.cfg.Slot())

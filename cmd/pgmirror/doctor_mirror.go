@@ -22,9 +22,14 @@ func lookSlot(ctx context.Context, p *patient) diagnosis {
 	default: // nobody could look whether it is there
 		return diagnosis{State: checkSkipped, Text: "can't be judged before role is mended"}
 	}
-	conn, err := named(p.clients.Endpoint(&p.facts), "pgmirror doctor").Connect(ctx)
+	e := named(p.clients.Endpoint(&p.facts), "pgmirror doctor")
+	conn, err := e.Connect(ctx)
 	if err != nil {
-		return unwell(err)
+		d := unwell(connectFailure(e, err))
+		if d.Next == "pgmirror doctor" { // that is this
+			d.Next = "pgmirror plan"
+		}
+		return d
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	slot, there, err := postgres.Slot(ctx, conn, p.cfg.Slot())

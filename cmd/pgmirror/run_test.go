@@ -71,6 +71,21 @@ func TestParkedOnce(t *testing.T) {
 	}
 }
 
+// TestRefusedPassword: a password that is refused as it is kept is told once.
+func TestRefusedPassword(t *testing.T) {
+	var told bytes.Buffer
+	v := &runView{s: streams{Err: &told}}
+	v.refused("old", "new") // it was changed: tried first
+	if told.Len() > 0 {
+		t.Errorf("told %q of a password that is new", told.String())
+	}
+	v.refused("new", "new")
+	v.refused("new", "new")
+	if got := told.String(); strings.Count(got, "warning[RolePasswordWrong]: ") != 1 || !strings.Contains(got, "  next: pgmirror doctor\n") || strings.Contains(got, "new\n") {
+		t.Errorf("told %q", got)
+	}
+}
+
 // TestRunFailed: what ends a run is the last line for programs, too.
 func TestRunFailed(t *testing.T) {
 	var out bytes.Buffer

@@ -16,6 +16,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/fabric"
 	"github.com/pgmirror/pgmirror/internal/lease"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 	"github.com/pgmirror/pgmirror/internal/setup"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
@@ -178,12 +179,14 @@ func setupFailure(err error) error {
 	return f
 }
 
-// connectFailure gives a server that doesn't answer its code, as setting up does;
-// any other error stays as it is.
+// connectFailure gives a server that doesn't answer, or doesn't let the mirror's role
+// in, its code, as setting up does; any other error stays as it is.
 func connectFailure(e postgres.Endpoint, err error) error {
 	_, connecting := errors.AsType[*pgconn.ConnectError](err)
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
+	case connecting && admin.IsWrongPassword(err):
+		return &failure{Exit: exitPrecondition, Code: "RolePasswordWrong", Err: err, Next: "pgmirror doctor"}
 	case !connecting || sqlState(err) != "" || errors.Is(err, context.Canceled):
 		return err
 	case untrusted:

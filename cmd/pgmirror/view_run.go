@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/config"
@@ -16,12 +17,14 @@ type runView struct {
 	json  bool
 	fault error // of writing to stdout
 	begun time.Time
+	mu    sync.Mutex // warnings come also from beside the events
 
 	told  time.Time // the last summary
 	since runTotals // published since then
 	total runTotals
 	slot  string // the WAL status that was told last
 
+	kept   string            // the password of which it was told that it is refused
 	parked map[string]string // the tables of which that was told, and why
 }
 
@@ -47,6 +50,8 @@ func newRunView(s streams, cfg *config.Config, json bool) *runView {
 }
 
 func (v *runView) event(e mirror.Event) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if e.Kind == mirror.Published {
 		v.since.add(e)
 		v.total.add(e)
@@ -91,8 +96,21 @@ func (v *runView) line(kind string, value any) {
 	}
 }
 
+// refused tells, once for each password, that the server refuses the one that is kept
+// for the mirror's role, too. One that has changed is tried first.
+func (v *runView) refused(before, kept string) {
+	if before != kept || v.kept == kept {
+		return
+	}
+	v.kept = kept
+	v.warn(runWarning{Code: "RolePasswordWrong", Next: "pgmirror doctor",
+		Text: "the server refuses the role's password, also as it was read anew from where it is kept; it is tried again and again, and nothing is mirrored meanwhile"})
+}
+
 // warn tells a warning, to people also when programs read the events.
 func (v *runView) warn(w runWarning) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.json {
 		v.line("warning", w)
 	}

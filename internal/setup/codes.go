@@ -68,7 +68,7 @@ var codes = map[string]Explanation{
 	"PasswordRefused":     {Sentence: "The given password isn't the role's.", Remedy: "Give the right one, or let the role have the vault's.", Next: "pgmirror rotate --adopt vault"},
 	"RoleWithoutPassword": {Sentence: "The role signs in by Entra: it has no password to change.", Remedy: "Nothing has to be done."},
 	"ConnectionNotOurs":   {Sentence: "The Fabric connection belongs to somebody else, and has the former password.", Remedy: "Let its owner enter the new one in the portal, or make you an owner; then rotate goes on where it stopped.", Next: "pgmirror connection show"},
-	"RolePasswordWrong":   {Sentence: "The role's password in the vault is not the one that the server knows.", Remedy: "Consent to set it again from the vault (reset-password)."},
+	"RolePasswordWrong":   {Sentence: "The role's password, as the vault has it or as it was given, is not the one that the server knows.", Remedy: "Consent to have the role take it again (apply --allow reset-password), or, in the middle of a rotation, say which is right (rotate --adopt vault, or role); the plan tells which of them."},
 
 	// doors
 	"VaultClosed":    {Sentence: "The vault's public access is off, and this machine isn't in its network.", Remedy: "Consent to have it on while apply runs (open-vault), or run from a network that the vault accepts."},
