@@ -29,7 +29,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		*b = Bytes(n * u.size)
 		return nil
 	}
-	return fmt.Errorf("size %q: want a number with KiB, MiB or GiB", s)
+	return fmt.Errorf("size %q: want a number with KiB, MiB or GiB, like 256MiB", s)
 }
 
 // String writes the size with the largest unit that divides it.

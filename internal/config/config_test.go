@@ -105,6 +105,45 @@ func TestFileErrorsNameLineAndColumn(t *testing.T) {
 	}
 }
 
+// TestFileSaysWhatIsWanted: a value of another kind is told with its key and an example.
+func TestFileSaysWhatIsWanted(t *testing.T) {
+	for text, want := range map[string]string{
+		"run: {freshness: 5}":           `[1:18] run.freshness: "5": want a time with its unit, like 5s, 10m or 24h`,
+		"run:\n  heal: 1d":              `[2:9] run.heal: "1d": want a time with its unit, like 5s, 10m or 24h`,
+		"run:\n  budget: 256 MB":        `[2:11] run.budget: size "256 MB": want a number with KiB, MiB or GiB, like 256MiB`,
+		"run:\n  timestampNtz: yes":     `[2:17] run.timestampNtz: "yes": want true or false`,
+		"run:\n  types: x":              `[2:10] run.types: want a list, like [one, two], or one a line with - before it`,
+		"run:\n  workers: many":         `[2:12] run.workers: "many": want a number`,
+		"server: db.example.com":        `[1:9] server: want its own settings under it`,
+		"name: [a, b]":                  `[1:7] name: want one value, and no list`,
+		"connection: automatic":         `want manual, or id, gateway, name and vault`,
+		"run:\n  freshnes: 5s":          `unknown field "freshnes"`,
+		"run:\n  freshness: 5s\n  x: 1": `unknown field "x"`,
+	} {
+		_, err := config.Load(t.Context(), config.Options{File: write(t, text)})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+	_, err := config.Load(t.Context(), config.Options{Flags: map[string]string{"run.freshness": "5"}})
+	if err == nil || !strings.Contains(err.Error(), "run.freshness: \"5\": want a time with its unit") {
+		t.Errorf("a flag: got %v", err)
+	}
+}
+
+func TestRunIsBounded(t *testing.T) {
+	for text, want := range map[string]string{"freshness: 5h": "run.freshness: 5h0m0s: want", "workers: 100000": "run.workers: 100000 is not in 1..64", "heal: -1h": "run.heal: -1h0m0s: want",
+		"freshness: 1h": "", "workers: 64": ""} {
+		c, err := config.Load(t.Context(), config.Options{File: write(t, "name: shop\nmode: open\nserver: {host: db.example.com}\nrun: {"+text+"}")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Validate(); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestValidateCollectsEveryProblem(t *testing.T) {
 	c, err := config.Load(t.Context(), config.Options{
 		File:    write(t, "mode: sideways\nserver: {port: 0, sslMode: prefer}\nallow: [everything]\nmirror: {tables: [orders], retentionDays: 99}\n"),

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -143,7 +144,7 @@ func setText(v reflect.Value, text string) error {
 	}
 	switch x := v.Addr().Interface().(type) {
 	case *time.Duration:
-		d, err := time.ParseDuration(text)
+		d, err := readDuration(text)
 		*x = d
 		return err
 	case *[]string:
@@ -163,6 +164,18 @@ func setText(v reflect.Value, text string) error {
 	}
 	v.SetString(text)
 	return nil
+}
+
+func readDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, errors.New(wantDuration(text))
+	}
+	return d, nil
+}
+
+func wantDuration(text string) string {
+	return fmt.Sprintf("%q: want a time with its unit, like 5s, 10m or 24h", text)
 }
 
 // splitList splits at commas, but for the one in "=decimal(20,4)".

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -14,8 +16,9 @@ import (
 
 // setting is a value that the file holds.
 type setting struct {
-	path string
-	line int
+	path  string
+	line  int
+	value ast.Node
 }
 
 // parse reads the file strictly: unknown and repeated keys are errors with their
@@ -27,6 +30,9 @@ func parse(data []byte) (*Config, []setting, error) {
 		return c, nil, nil
 	}
 	if err != nil {
+		if wrong := misfit(data); wrong != nil {
+			return nil, nil, wrong
+		}
 		// Without the lines around it: somebody may have put a password there.
 		return nil, nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, false)))
 	}
@@ -39,6 +45,68 @@ func parse(data []byte) (*Config, []setting, error) {
 		set = append(set, leaves(doc.Body, "")...)
 	}
 	return c, set, nil
+}
+
+// misfit finds the first value that isn't of its key's kind, and says what is wanted in
+// its place: the decoder tells the kinds as Go calls them, some without the key. nil:
+// something else is wrong.
+func misfit(data []byte) error {
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return nil
+	}
+	for _, doc := range file.Docs {
+		for _, s := range leaves(doc.Body, "") {
+			v, ok := at(&Config{}, s.path)
+			if !ok || s.path == "connection" {
+				continue
+			}
+			if want := wanted(v, s.value); want != "" {
+				p := s.value.GetToken().Position
+				return fmt.Errorf("[%d:%d] %s: %s", p.Line, p.Column, s.path, want)
+			}
+		}
+	}
+	return nil
+}
+
+// wanted is what a key wants of which n is no value; "" when it is one.
+func wanted(v reflect.Value, n ast.Node) string {
+	if k := n.Type(); k == ast.NullType || k == ast.AnchorType || k == ast.AliasType || k == ast.TagType {
+		return ""
+	}
+	_, scalar := n.(ast.ScalarNode)
+	text := n.GetToken().Value
+	switch v.Interface().(type) {
+	case time.Duration:
+		if _, err := readDuration(text); err != nil || n.Type() != ast.StringType {
+			return wantDuration(text)
+		}
+	case Bytes:
+		if err := new(Bytes).UnmarshalText([]byte(text)); err != nil {
+			return err.Error()
+		}
+	case bool:
+		if n.Type() != ast.BoolType {
+			return fmt.Sprintf("%q: want true or false", text)
+		}
+	case int:
+		if n.Type() != ast.IntegerType {
+			return fmt.Sprintf("%q: want a number", text)
+		}
+	case []string:
+		if scalar {
+			return "want a list, like [one, two], or one a line with - before it"
+		}
+	default:
+		if scalar && v.Kind() == reflect.Struct {
+			return "want its own settings under it"
+		}
+		if !scalar && v.Kind() == reflect.String {
+			return "want one value, and no list"
+		}
+	}
+	return ""
 }
 
 // leaves are the paths of all keys whose value is no mapping.
@@ -54,7 +122,7 @@ func leaves(n ast.Node, prefix string) []setting {
 			set = append(set, leaves(it.Value(), path+".")...)
 			continue
 		}
-		set = append(set, setting{path, it.Key().GetToken().Position.Line})
+		set = append(set, setting{path, it.Key().GetToken().Position.Line, it.Value()})
 	}
 	return set
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Consents: what a plan may need beyond a yes, because it hurts.
@@ -220,6 +221,13 @@ func (c *Config) checkEndpoints(refuse refuse) {
 	}
 }
 
+// Beyond these nobody is served: the server keeps WAL for what waits, and each worker
+// is a connection of its own.
+const (
+	maxFreshness = time.Hour
+	maxWorkers   = 64
+)
+
 func (c *Config) checkRun(refuse refuse) {
 	if c.Mode != Open {
 		for field, set := range map[string]bool{"run.types": len(c.Run.Types) > 0, "run.timestampNtz": c.Run.TimestampNTZ} {
@@ -235,11 +243,14 @@ func (c *Config) checkRun(refuse refuse) {
 	if c.Publication() == c.InsertOnlyPublication() {
 		refuse("run.insertOnlyPublication", "must differ from run.publication")
 	}
-	if c.Run.Freshness <= 0 {
-		refuse("run.freshness", "want more than nothing")
+	if f := c.Run.Freshness; f <= 0 || f > maxFreshness {
+		refuse("run.freshness", "%s: want more than nothing and at most 1h", f)
 	}
-	if c.Run.Workers < 1 {
-		refuse("run.workers", "want at least 1")
+	if w := c.Run.Workers; w < 1 || w > maxWorkers {
+		refuse("run.workers", "%d is not in 1..%d", w, maxWorkers)
+	}
+	if c.Run.Heal < 0 {
+		refuse("run.heal", "%s: want a time, or 0s for never", c.Run.Heal)
 	}
 	for _, text := range c.Run.Types {
 		if _, err := parseColumnType(text); err != nil {
