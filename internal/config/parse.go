@@ -25,7 +25,7 @@ type setting struct {
 // line and column.
 func parse(data []byte) (*Config, []setting, error) {
 	c := &Config{}
-	err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(c)
+	err := decode(data, c)
 	if errors.Is(err, io.EOF) { // an empty file sets nothing
 		return c, nil, nil
 	}
@@ -45,6 +45,16 @@ func parse(data []byte) (*Config, []setting, error) {
 		set = append(set, leaves(doc.Body, "")...)
 	}
 	return c, set, nil
+}
+
+// decode has the library's panics be errors: a tag without a value is one.
+func decode(data []byte, c *Config) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it can't be read as YAML: %v", p)
+		}
+	}()
+	return yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(c)
 }
 
 // misfit finds the first value that isn't of its key's kind, and says what is wanted in
