@@ -27,6 +27,7 @@ func TestRunView(t *testing.T) {
 		{mirror.Event{Kind: mirror.Parked, Table: "public.t", Reason: mirror.ReasonPaused}, "next: pgmirror tables resume public.t"},
 		{mirror.Event{Kind: mirror.Parked, Table: "public.t", Reason: mirror.ReasonForgotten}, "public.t is taken out, as asked\n"},
 		{mirror.Event{Kind: mirror.Paced, Wait: 15 * time.Second, Took: 300 * time.Second}, "behind: changes wait up to 15.0 s"},
+		{mirror.Event{Kind: mirror.SpillFull, Reason: "no room to keep a transaction"}, "no room to keep a transaction; from now on the server keeps large transactions"},
 		{mirror.Event{Kind: mirror.NoLook, Reason: "503"}, "Fabric could not be asked how its tables are: 503"},
 		{mirror.Event{Kind: mirror.Retrying, Reason: "the server is gone", Wait: 2 * time.Second}, "the server is gone; trying again in 2.0 s"},
 		{mirror.Event{Kind: mirror.SlotHealth, Slot: &mirror.Slot{WALStatus: "unreserved", RetainedBytes: 2048}}, "holds 2.0 KiB of WAL (unreserved)"},

@@ -179,6 +179,8 @@ func (v *runView) tell(e mirror.Event) {
 		if e.Took > 0 {
 			v.s.say("  Fabric is %s behind: changes wait up to %s for others to share their file", seconds(e.Took), seconds(e.Wait))
 		}
+	case mirror.SpillFull:
+		v.s.say("%s %s; from now on the server keeps large transactions, on its own disk, until they commit: watch its room, and the slot's WAL", bad, e.Reason)
 	case mirror.NoLook:
 		v.s.say("%s Fabric could not be asked how its tables are: %s", bad, e.Reason)
 	case mirror.NewTimeline:
