@@ -78,6 +78,7 @@ func runRun(ctx context.Context, o runOptions, s streams) error {
 		return err
 	}
 	view := newRunView(s, cfg, o.json)
+	defer view.prepares(prepareQuietly)()
 	if err := runMirror(ctx, o, s, cfg, view); err != nil {
 		return view.failed(ctx, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/mirror"
@@ -40,6 +41,26 @@ func TestRunView(t *testing.T) {
 			t.Errorf("%s: said %q to people and %q to programs, want %q to people", test.event.Kind, told.String(), out.String(), test.says)
 		}
 	}
+}
+
+// TestPrepares: a run that is long at its beginning says so, and one that has begun
+// doesn't.
+func TestPrepares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, begins := range []bool{false, true} {
+			var told bytes.Buffer
+			v := &runView{s: streams{Err: &told}}
+			stop := v.prepares(prepareQuietly)
+			if begins {
+				v.event(mirror.Event{Kind: mirror.Published})
+			}
+			time.Sleep(2 * prepareQuietly)
+			stop()
+			if got := strings.Contains(told.String(), "preparing: "); got == begins {
+				t.Errorf("with an event %v: told %q", begins, told.String())
+			}
+		}
+	})
 }
 
 // TestParkedOnce: a table's parking is told once a run, and again when it is news.

@@ -18,6 +18,7 @@ type runView struct {
 	fault error // of writing to stdout
 	begun time.Time
 	mu    sync.Mutex // warnings come also from beside the events
+	heard bool       // of the mirror, or of its end
 
 	told  time.Time // the last summary
 	since runTotals // published since then
@@ -49,9 +50,31 @@ func newRunView(s streams, cfg *config.Config, json bool) *runView {
 	return v
 }
 
+// prepareQuietly is how long a run may be at what comes before its first event without
+// a word.
+const prepareQuietly = 4 * time.Second
+
+// prepares says, once, that a run is at that still after a while. stop ends it.
+func (v *runView) prepares(quietly time.Duration) (stop func()) {
+	t := time.AfterFunc(quietly, func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if !v.heard {
+			v.s.say("  … preparing: looking at the server and the workspace, and at what the landing zone has")
+		}
+	})
+	return func() {
+		t.Stop()
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.heard = true
+	}
+}
+
 func (v *runView) event(e mirror.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.heard = true
 	if e.Kind == mirror.Published {
 		v.since.add(e)
 		v.total.add(e)
