@@ -57,7 +57,7 @@ func runStatus(ctx context.Context, o statusOptions, s streams) error {
 	defer ses.close(ctx)
 	for _, f := range ses.plan {
 		if f.NotJoined() != "" {
-			s.say("warning[TableNotJoined]: asked for, and not in the mirror: %s\n  next: %s", f.NotJoined(), f.Hint)
+			s.say("warning[TableNotJoined]: asked for, and not in the mirror: %s\n  next: %s", f.NotJoined(), s.next(f.Hint))
 		}
 	}
 	for {

@@ -60,8 +60,9 @@ func (sh *shape) admit(f batch.Field) error {
 	if f.Name == "" || strings.ContainsAny(f.Name, " ,;{}()\n\t=") {
 		return mergeFailure("Column name '%s' is empty or has one of the characters ' ,;{}()\\n\\t='", f.Name)
 	}
+	lower := strings.ToLower(f.Name) // as whoever writes tells them apart; EqualFold takes more for the same
 	for _, g := range sh.fields {
-		if strings.ToLower(f.Name) == strings.ToLower(g.Name) { // as whoever writes names them apart; EqualFold takes more for the same
+		if lower == strings.ToLower(g.Name) {
 			return mergeFailure("Column '%s' differs from column '%s' only in case", f.Name, g.Name)
 		}
 	}
