@@ -86,13 +86,13 @@ func TestFolderRemoved(t *testing.T) {
 // A large transaction is cut into files of as many changes as Fabric takes well.
 func TestFileRows(t *testing.T) {
 	b := newBench(t, `CREATE TABLE plain (id int PRIMARY KEY)`)
-	stop := b.run(b.landing, nil)
+	cfg := b.config(b.landing)
+	cfg.fileRows = 800
+	stop := b.start(cfg)
 	b.caughtUp()
-	b.exec(`INSERT INTO plain SELECT generate_series(1, 2 * 800000 + 5)`)
+	b.exec(`INSERT INTO plain SELECT generate_series(1, 2 * 800 + 5)`)
 	b.caughtUp()
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop()
 	files, err := landing.Files(t.Context(), b.landing, landing.TableDir("public", "plain"))
 	if err != nil {
 		t.Fatal(err)
@@ -109,10 +109,10 @@ func TestFileRows(t *testing.T) {
 		}
 		rows = append(rows, p.Rows)
 	}
-	if n := len(rows); n < 3 || rows[n-3] != fileRows || rows[n-2] != fileRows || rows[n-1] != 5 {
-		t.Errorf("the files have %v rows, want the last three to have %d, %d and 5", rows, fileRows, fileRows)
+	if n := len(rows); n < 3 || rows[n-3] != 800 || rows[n-2] != 800 || rows[n-1] != 5 {
+		t.Errorf("the files have %v rows, want the last three to have 800, 800 and 5", rows)
 	}
-	if got := len(b.target("plain")); got != 2*fileRows+5 {
+	if got := len(b.target("plain")); got != 2*800+5 {
 		t.Errorf("the mirror has %d rows", got)
 	}
 }

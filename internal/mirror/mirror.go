@@ -58,12 +58,13 @@ type Config struct {
 	// again. nil: nobody is asked, and nobody waited for.
 	Fabric func(ctx context.Context) ([]FabricTable, error)
 
-	retry  func(try int) time.Duration // before the next try; tests shorten it
-	chunk  uint32                      // heap blocks a chunk of a snapshot has
-	maxRow int                         // bytes of the largest row that is mirrored: it passes through memory whole, several times over
-	idle   time.Duration               // how long the slot may lag behind an idle database
-	attach int64                       // bytes of a partition that is read while all tables wait
-	lock   time.Duration               // how long a table that somebody holds locked is waited for before others come first
+	retry    func(try int) time.Duration // before the next try; tests shorten it
+	chunk    uint32                      // heap blocks a chunk of a snapshot has
+	fileRows int                         // changes that a file has at most
+	maxRow   int                         // bytes of the largest row that is mirrored: it passes through memory whole, several times over
+	idle     time.Duration               // how long the slot may lag behind an idle database
+	attach   int64                       // bytes of a partition that is read while all tables wait
+	lock     time.Duration               // how long a table that somebody holds locked is waited for before others come first
 
 	lockPatience time.Duration // and before it is parked, when they don't
 	dropPatience time.Duration // how long Fabric may take to drop a table
@@ -85,6 +86,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.chunk == 0 {
 		c.chunk = chunkBlocks
+	}
+	if c.fileRows == 0 {
+		c.fileRows = fileRows
 	}
 	if c.maxRow <= 0 {
 		c.maxRow = 256 << 20

@@ -265,7 +265,7 @@ func (r *reader) change(ctx context.Context, m *pgoutput.Message) error {
 	size := c.rows.Bytes()
 	r.waiting.bytes += size - c.size
 	c.size = size
-	if r.waiting.bytes >= r.limit || c.rows.Rows() >= fileRows {
+	if r.waiting.bytes >= r.limit || c.rows.Rows() >= r.m.cfg.fileRows {
 		return r.force(ctx) // in the middle of a transaction: it is cut
 	}
 	return nil

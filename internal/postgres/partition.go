@@ -192,6 +192,9 @@ func (t *Table) adopt(leaf *Table) {
 // matter to the stream.
 func (t *Table) chooseKey() {
 	t.Key, t.KeySource, t.KeyOID, t.identity = nil, "", 0, nil
+	if slices.ContainsFunc(t.Leaves, func(l Table) bool { return l.insertsOnly }) {
+		return // it has none, and what isn't published needs none
+	}
 	why := ""
 	for _, x := range t.indexes {
 		key, obstacle := t.keyOf(x.attnums)
@@ -205,9 +208,7 @@ func (t *Table) chooseKey() {
 			}
 		}
 		if obstacle == "" {
-			if !slices.ContainsFunc(t.Leaves, func(l Table) bool { return l.insertsOnly }) {
-				t.Key, t.KeySource, t.KeyOID = key, x.source, x.oid
-			}
+			t.Key, t.KeySource, t.KeyOID = key, x.source, x.oid
 			return
 		}
 		why = cmp.Or(why, obstacle)
