@@ -133,15 +133,18 @@ func (j *join) waits(beside []*table) bool {
 	return false
 }
 
-// joinTries bounds how often joining is tried while the others go on. For as long
-// the slot has to keep what the tables will need, so that then they are parked: the
-// source's disk comes before them.
+// joinTries bounds how often joining is tried while the others go on, and lockPatience
+// how long when it is only that the server takes nobody in. For as long the slot has to
+// keep what the tables will need, so that then they are parked: the source's disk comes
+// before them.
 const joinTries = 8
 
 // patiently joins the tables. What fails is tried again without disturbing the
-// others; when there are none, all is tried again.
+// others; when there are none, or another password has to be had, all is tried again.
 func (j *join) patiently(ctx context.Context, snapshot string) error {
+	var away time.Time // since when the server has taken nobody in
 	for try := 0; ; try++ {
+		start := time.Now()
 		err := j.run(ctx, snapshot)
 		snapshot = "" // it is only known to be whole the first time
 		var fault *Fault
@@ -150,9 +153,17 @@ func (j *join) patiently(ctx context.Context, snapshot string) error {
 			return nil
 		case errors.As(err, &fault) && fault.Code == fenced && j.m.stillOurs(ctx) == nil:
 			return errAgain // a write of ours happened that seemed to have failed
-		case ctx.Err() != nil || j.alone || fault != nil || errors.Is(err, errAgain):
+		case ctx.Err() != nil || j.alone || fault != nil || errors.Is(err, errAgain) || passwordRefused(err):
 			return err
-		case try == joinTries:
+		case !unreachable(err):
+			away = time.Time{}
+		case away.IsZero():
+			away = start
+		}
+		if time.Since(start) > time.Minute { // it had come on
+			try = 0
+		}
+		if try >= joinTries && (away.IsZero() || time.Since(away) > j.m.cfg.lockPatience) {
 			return j.park(ctx, err)
 		}
 		j.m.emit(Event{Kind: Retrying, Reason: "join tables: " + err.Error(), Wait: j.m.cfg.retry(try)})

@@ -513,3 +513,27 @@ func TestLockedBeforeOthers(t *testing.T) {
 	b.same()
 	b.compare([][3]string{{"zlast", "id, v", "id"}, {"new2", "id, v", "id"}})
 }
+
+// A server that takes nobody in for a while, as during a slow shutdown or without a
+// connection left, is no table's fault: what is being joined waits, and isn't parked.
+func TestJoinWaitsForConnections(t *testing.T) {
+	b := newBench(t, tables...)
+	b.exec(`CREATE ROLE narrow LOGIN REPLICATION PASSWORD 'pw'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO narrow; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO narrow`)
+	t.Cleanup(func() { b.exec(`DROP OWNED BY narrow; DROP ROLE narrow`) })
+	cfg := b.config(b.landing)
+	cfg.Source.User, cfg.Watch = "narrow", time.Hour
+	var h heard
+	cfg.Events = h.hear
+	stop := b.start(cfg)
+	b.caughtUp()
+	b.exec(`ALTER ROLE narrow CONNECTION LIMIT 0`, `TRUNCATE moving`)
+	h.await(t, Retrying, joinTries+3)
+	if s := b.tableState("moving").value; s.Phase == phaseParked {
+		t.Errorf("it is parked: %s", s.Reason)
+	}
+	b.exec(`ALTER ROLE narrow CONNECTION LIMIT -1`, `INSERT INTO moving VALUES (1, 'x')`)
+	b.reaches("moving", phaseReplicating, 2)
+	b.caughtUp()
+	stop()
+	b.same()
+}

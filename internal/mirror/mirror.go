@@ -328,6 +328,18 @@ func passwordRefused(err error) bool {
 	return errors.As(err, &pg) && (pg.Code == "28P01" || pg.Code == "28000")
 }
 
+// unreachable says that the server takes nobody new in at the moment: it can't be
+// reached, is shutting down, which may take long while those that it has go on, or has
+// no connection left.
+func unreachable(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return slices.Contains([]string{"08", "57"}, pg.Code[:2]) || pg.Code == "53300" // connection, operator, too_many_connections
+	}
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect)
+}
+
 // undecodable says that the server itself fails when it reads its log, which is
 // neither about the connection nor about resources or rights.
 func undecodable(err error) bool {
