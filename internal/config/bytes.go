@@ -29,8 +29,10 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		*b = Bytes(n * u.size)
 		return nil
 	}
-	return fmt.Errorf("size %q: want a number with KiB, MiB or GiB, like 256MiB", s)
+	return fmt.Errorf("size %q: %s", s, wantBytes)
 }
+
+const wantBytes = "want a number with KiB, MiB or GiB, like 256MiB"
 
 // String writes the size with the largest unit that divides it.
 func (b Bytes) String() string {

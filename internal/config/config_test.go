@@ -94,7 +94,7 @@ func TestFileErrorsNameLineAndColumn(t *testing.T) {
 		"unknown key":  {"name: a\nserver:\n  hots: x\n", "[3:3]"},
 		"repeated key": {"name: a\nname: b\n", "[2:1]"},
 		"wrong type":   {"name: a\nserver:\n  port: many\n", "[3:9]"},
-		"size":         {"name: a\nrun:\n  budget: 3 apples\n", "3 apples"},
+		"size":         {"name: a\nrun:\n  budget: 3 apples\n", "run.budget: want a number with KiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := config.Load(t.Context(), config.Options{File: write(t, tt.text)})
@@ -108,12 +108,12 @@ func TestFileErrorsNameLineAndColumn(t *testing.T) {
 // TestFileSaysWhatIsWanted: a value of another kind is told with its key and an example.
 func TestFileSaysWhatIsWanted(t *testing.T) {
 	for text, want := range map[string]string{
-		"run: {freshness: 5}":           `[1:18] run.freshness: "5": want a time with its unit, like 5s, 10m or 24h`,
-		"run:\n  heal: 1d":              `[2:9] run.heal: "1d": want a time with its unit, like 5s, 10m or 24h`,
-		"run:\n  budget: 256 MB":        `[2:11] run.budget: size "256 MB": want a number with KiB, MiB or GiB, like 256MiB`,
-		"run:\n  timestampNtz: yes":     `[2:17] run.timestampNtz: "yes": want true or false`,
+		"run: {freshness: 5}":           `[1:18] run.freshness: want a time with its unit, like 5s, 10m or 24h`,
+		"run:\n  heal: 1d":              `[2:9] run.heal: want a time with its unit, like 5s, 10m or 24h`,
+		"run:\n  budget: 256 MB":        `[2:11] run.budget: want a number with KiB, MiB or GiB, like 256MiB`,
+		"run:\n  timestampNtz: yes":     `[2:17] run.timestampNtz: want true or false`,
 		"run:\n  types: x":              `[2:10] run.types: want a list, like [one, two], or one a line with - before it`,
-		"run:\n  workers: many":         `[2:12] run.workers: "many": want a number`,
+		"run:\n  workers: many":         `[2:12] run.workers: want a number`,
 		"server: db.example.com":        `[1:9] server: want its own settings under it`,
 		"name: [a, b]":                  `[1:7] name: want one value, and no list`,
 		"connection: automatic":         `want manual, or id, gateway, name and vault`,

@@ -2,7 +2,6 @@ package config
 
 import (
 	"encoding"
-	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -169,14 +168,12 @@ func setText(v reflect.Value, text string) error {
 func readDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, errors.New(wantDuration(text))
+		return 0, fmt.Errorf("%q: %s", text, wantDuration)
 	}
 	return d, nil
 }
 
-func wantDuration(text string) string {
-	return fmt.Sprintf("%q: want a time with its unit, like 5s, 10m or 24h", text)
-}
+const wantDuration = "want a time with its unit, like 5s, 10m or 24h"
 
 // splitList splits at commas, but for the one in "=decimal(20,4)".
 func splitList(text string) []string {

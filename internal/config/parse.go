@@ -80,7 +80,8 @@ func misfit(data []byte) error {
 	return nil
 }
 
-// wanted is what a key wants of which n is no value; "" when it is one.
+// wanted is what a key wants of which n is no value; "" when it is one. What n is isn't
+// told: somebody may have put a password there.
 func wanted(v reflect.Value, n ast.Node) string {
 	if k := n.Type(); k == ast.NullType || k == ast.AnchorType || k == ast.AliasType || k == ast.TagType {
 		return ""
@@ -90,19 +91,19 @@ func wanted(v reflect.Value, n ast.Node) string {
 	switch v.Interface().(type) {
 	case time.Duration:
 		if _, err := readDuration(text); err != nil || n.Type() != ast.StringType {
-			return wantDuration(text)
+			return wantDuration
 		}
 	case Bytes:
-		if err := new(Bytes).UnmarshalText([]byte(text)); err != nil {
-			return err.Error()
+		if new(Bytes).UnmarshalText([]byte(text)) != nil {
+			return wantBytes
 		}
 	case bool:
 		if n.Type() != ast.BoolType {
-			return fmt.Sprintf("%q: want true or false", text)
+			return "want true or false"
 		}
 	case int:
 		if n.Type() != ast.IntegerType {
-			return fmt.Sprintf("%q: want a number", text)
+			return "want a number"
 		}
 	case []string:
 		if scalar {
