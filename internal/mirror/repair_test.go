@@ -272,6 +272,7 @@ func TestRepairLooksOnce(t *testing.T) {
 	}
 	defer conn.Close(context.Background())
 	m := &mirror{cfg: b.config(b.landing)}
+	m.with.Store(&reading{"p": 0})
 	plain := &table{m: m, state: b.tableState("plain")}
 	for _, want := range []bool{true, false} {
 		if src, err := m.asPublished(t.Context(), conn, plain); err != nil || (src != nil) != want {

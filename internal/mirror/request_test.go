@@ -99,6 +99,7 @@ func TestAwaitDropped(t *testing.T) {
 func TestAskAfterInterruption(t *testing.T) {
 	b := newBench(t, tables...)
 	m := &mirror{cfg: b.config(b.landing)}
+	m.with.Store(&reading{"p": 0})
 	defer m.closeSQL(context.Background())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
