@@ -300,6 +300,7 @@ func cutChanged(t *testing.T, f *faulty) {
 	b.equal(newTaker(t, b.landing, 1), "plain", "other")
 }
 
+// cutReseed: the folder of a paused table has files whose numbers would be given again.
 func cutReseed(t *testing.T, f *faulty) {
 	b := newBench(t, thirty, `CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)`)
 	b.exec(`ALTER PUBLICATION p SET TABLE plain, other`)

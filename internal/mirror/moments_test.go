@@ -199,37 +199,6 @@ func TestTwins(t *testing.T) {
 	stop()
 }
 
-// A reseed leaves a paused table alone: its folder has files whose numbers would be
-// given again.
-func TestReseedKeepsPaused(t *testing.T) {
-	b := newBench(t, tables...)
-	stop := b.start(b.config(b.landing))
-	b.caughtUp()
-	if err := Ask(t.Context(), b.landing, Request{Kind: Pause, Schema: "public", Table: "moving"}); err != nil {
-		t.Fatal(err)
-	}
-	b.reaches("moving", phaseParked, 1)
-	b.answered("moving")
-	stop()
-	before := b.tableState("moving").value
-	eventually(t, "the slot is dropped", func() bool { return b.try("SELECT pg_drop_replication_slot('s_"+b.db+"')") == nil })
-	b.exec("UPDATE moving SET v = 'unseen'", "UPDATE plain SET n = 7")
-	cfg := b.config(b.landing)
-	cfg.Reseed = true
-	stop = b.start(cfg)
-	b.caughtUp()
-	if s := b.tableState("moving").value; s.Phase != phaseParked || s.Reason != "paused" || s.Number != before.Number {
-		t.Errorf("it is %s, %q, with %d files", s.Phase, s.Reason, s.Number)
-	}
-	if err := Ask(t.Context(), b.landing, Request{Kind: Resume, Schema: "public", Table: "moving"}); err != nil {
-		t.Fatal(err)
-	}
-	b.reaches("moving", phaseReplicating, before.Generation+1)
-	b.caughtUp()
-	stop()
-	b.same()
-}
-
 // A table that was parked because somebody else took its next file's name is built
 // anew when that is asked for.
 func TestResyncTaken(t *testing.T) {
