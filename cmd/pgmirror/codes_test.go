@@ -22,17 +22,7 @@ import (
 // give, explain knows it.
 func TestEveryCodeIsExplained(t *testing.T) {
 	given := map[string]token.Position{}
-	for _, pattern := range []string{"*.go", "../../internal/mirror/*.go"} {
-		paths, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range paths {
-			if !strings.HasSuffix(path, "_test.go") {
-				codesIn(t, path, given)
-			}
-		}
-	}
+	inSources(t, given, codesIn)
 	notesIn(t, given)
 	if len(given) < 60 {
 		t.Fatalf("found %d codes in the source: the search is broken", len(given))
@@ -49,6 +39,22 @@ func TestEveryCodeIsExplained(t *testing.T) {
 		for _, r := range landing.Rules() {
 			if r.Code == code {
 				t.Errorf("%s is explained twice, by lint too", code)
+			}
+		}
+	}
+}
+
+// inSources has find look into each source file of the commands and of the mirror.
+func inSources(t *testing.T, given map[string]token.Position, find func(*testing.T, string, map[string]token.Position)) {
+	t.Helper()
+	for _, pattern := range []string{"*.go", "../../internal/mirror/*.go"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			if !strings.HasSuffix(path, "_test.go") {
+				find(t, path, given)
 			}
 		}
 	}
@@ -79,17 +85,7 @@ func notesIn(t *testing.T, given map[string]token.Position) {
 // command and flags that there are.
 func TestNextCanBeTyped(t *testing.T) {
 	given := map[string]token.Position{}
-	for _, pattern := range []string{"*.go", "../../internal/mirror/*.go"} {
-		paths, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range paths {
-			if !strings.HasSuffix(path, "_test.go") {
-				nextIn(t, path, given)
-			}
-		}
-	}
+	inSources(t, given, nextIn)
 	for _, code := range allCodes() {
 		x, _ := explanation(code)
 		given[x.Next] = token.Position{Filename: "explain " + code}

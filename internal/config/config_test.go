@@ -272,9 +272,9 @@ func TestReadEnv(t *testing.T) {
 }
 
 func TestWants(t *testing.T) {
-	m := config.Mirror{Tables: []string{"public.*", "sales.order?", "odd.[a]*b*c"}}
+	m := config.Mirror{Tables: []string{"public.*", "sales.order?", "odd.[a]*b*c", `odd.back\sl?sh`}}
 	for name, want := range map[string]bool{"public.a": true, "public.a/b": true, "public.": true, "sales.orders": true, "sales.order/": true, "sales.orderé": true, "sales.order": false, "sales.orderss": false, "x.a": false,
-		"odd.[a]bc": true, "odd.[a]bxbxc": true, "odd.abc": false, "odd.[a]bcd": false, "odd.[a]cb": false} {
+		"odd.[a]bc": true, "odd.[a]bxbxc": true, "odd.abc": false, "odd.[a]bcd": false, "odd.[a]cb": false, `odd.back\slash`: true, "odd.backslash": false} {
 		s, tab, _ := strings.Cut(name, ".")
 		if got, _ := m.Wants(s, tab); got != want {
 			t.Errorf("%s: got %t, want %t", name, got, want)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path"
 	"slices"
 	"strings"
 )
@@ -23,24 +24,9 @@ func (m Mirror) Wants(schema, table string) (wanted, listed bool) {
 // fits says whether a name is one of a pattern's, in which * is any characters and ?
 // any one. Everything else is itself: names in PostgreSQL have all sorts of it.
 func fits(pattern, name string) bool {
-	p, n := []rune(pattern), []rune(name)
-	star, resume := -1, 0 // behind the last *, and where in n it is tried next
-	i, k := 0, 0
-	for k < len(n) {
-		switch {
-		case i < len(p) && p[i] == '*':
-			i, star, resume = i+1, i+1, k
-		case i < len(p) && (p[i] == '?' || p[i] == n[k]):
-			i, k = i+1, k+1
-		case star >= 0:
-			resume++
-			i, k = star, resume
-		default:
-			return false
-		}
-	}
-	for i < len(p) && p[i] == '*' {
-		i++
-	}
-	return i == len(p)
+	ok, _ := path.Match(plain.Replace(pattern), strings.ReplaceAll(name, "/", "\x00")) // no pattern is malformed now
+	return ok
 }
+
+// plain takes from a pattern what else path.Match makes of it. No name has a NUL.
+var plain = strings.NewReplacer(`[`, `\[`, `\`, `\\`, "/", "\x00")

@@ -230,10 +230,12 @@ const (
 
 func (c *Config) checkRun(refuse refuse) {
 	if c.Mode != Open {
-		for field, set := range map[string]bool{"run.types": len(c.Run.Types) > 0, "run.timestampNtz": c.Run.TimestampNTZ} {
-			if set {
-				refuse(field, "in native mode Fabric alone decides about types")
-			}
+		const native = "in native mode Fabric alone decides about types"
+		if len(c.Run.Types) > 0 {
+			refuse("run.types", native)
+		}
+		if c.Run.TimestampNTZ {
+			refuse("run.timestampNtz", native)
 		}
 		return
 	}

@@ -288,8 +288,7 @@ func (t *Table) keyOf(attnums []int16) (key []int, obstacle string) {
 
 // keyObstacle says why a key can't have the column.
 func (c *Column) keyObstacle() string {
-	typ, _ := c.typ.resolve(c.Typmod)
-	switch f := typ.family(); {
+	switch f := c.family(); {
 	case c.Unpublished:
 		return fmt.Sprintf("column %q of its key is not in the publication's column list", c.Name)
 	case !c.Mirrored():

@@ -26,8 +26,7 @@ func (ch Choices) Apply(t *Table) {
 }
 
 func (ch Choices) apply(t *Table, c *Column) {
-	typ, _ := c.typ.resolve(c.Typmod)
-	switch f := typ.family(); {
+	switch f := c.family(); {
 	case f == famTimestamp && ch.NTZ:
 		c.Type, c.Loss = batch.Type{Kind: batch.TimestampNTZ}, ntzLoss
 	case f == famNumeric && ch.Numeric != nil:
@@ -41,7 +40,9 @@ func (ch Choices) apply(t *Table, c *Column) {
 
 // Numeric says whether the column is a numeric, or a domain over one: its type in
 // the mirror can be chosen.
-func (c *Column) Numeric() bool {
+func (c *Column) Numeric() bool { return c.family() == famNumeric }
+
+func (c *Column) family() family {
 	typ, _ := c.typ.resolve(c.Typmod)
-	return typ.family() == famNumeric
+	return typ.family()
 }

@@ -136,10 +136,13 @@ func (r *SnapshotReader) copyChunk(ctx context.Context, t *Table, d *Decoder, fr
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
-	err := r.checkFile(ctx, t, d)
+	through, err := r.through(ctx, t, d)
+	if err == nil {
+		err = r.checkFile(ctx, t, d, through)
+	}
 	var command string
 	if err == nil {
-		command, err = r.copyCommand(ctx, t, d, from, to)
+		command, err = r.copyCommand(ctx, t, d, through, from, to)
 	}
 	if err == nil {
 		w := &copyWriter{decoder: d, dst: dst, full: full, limit: r.BatchBytes, maxRow: r.MaxRow}
@@ -155,11 +158,11 @@ func (r *SnapshotReader) copyChunk(ctx context.Context, t *Table, d *Decoder, fr
 
 // checkFile locks the table against being rewritten and compares its file in the
 // snapshot with the one that a scan would open.
-func (r *SnapshotReader) checkFile(ctx context.Context, t *Table, d *Decoder) error {
+func (r *SnapshotReader) checkFile(ctx context.Context, t *Table, d *Decoder, through bool) error {
 	if r.snapshot == "" {
 		return nil // the transaction's first look is now; nothing can lie between
 	}
-	if err := r.Lock(ctx, t, d); err != nil {
+	if err := r.lock(ctx, t, d, through); err != nil {
 		return lockError(err)
 	}
 	var same bool
@@ -181,15 +184,19 @@ func lockError(err error) error {
 // Lock locks a table against being rewritten, inside the reader's transaction. d is its
 // decoder.
 func (r *SnapshotReader) Lock(ctx context.Context, t *Table, d *Decoder) error {
-	what := "ONLY " + t.SQLName()
 	through, err := r.through(ctx, t, d)
 	if err != nil {
 		return err
 	}
+	return r.lock(ctx, t, d, through)
+}
+
+func (r *SnapshotReader) lock(ctx context.Context, t *Table, d *Decoder, through bool) error {
+	what := "ONLY " + t.SQLName()
 	if through {
 		what = d.root.SQLName() // and with it the partitions, without a right to them
 	}
-	_, err = r.conn.Exec(ctx, "LOCK TABLE "+what+" IN ACCESS SHARE MODE")
+	_, err := r.conn.Exec(ctx, "LOCK TABLE "+what+" IN ACCESS SHARE MODE")
 	return err
 }
 
@@ -205,12 +212,8 @@ func (r *SnapshotReader) through(ctx context.Context, t *Table, d *Decoder) (thr
 
 // copyCommand reads blocks of a table. Of a partitioned table the partition's bounds
 // have the server leave out the other partitions.
-func (r *SnapshotReader) copyCommand(ctx context.Context, t *Table, d *Decoder, from, to uint32) (string, error) {
+func (r *SnapshotReader) copyCommand(ctx context.Context, t *Table, d *Decoder, through bool, from, to uint32) (string, error) {
 	var where []string
-	through, err := r.through(ctx, t, d)
-	if err != nil {
-		return "", err
-	}
 	source := "ONLY " + t.SQLName()
 	if through {
 		var bounds string
