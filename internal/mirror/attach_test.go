@@ -247,6 +247,9 @@ func TestAttachedAndGone(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			b := newParted(t)
 			b.exec(filled("parted_1", 1000, 50)...)
+			if c.generation == 1 {
+				b.exec(`ALTER PUBLICATION p ADD TABLE parted_1`) // so that it can't have been UNLOGGED
+			}
 			end := b.blocked()
 			defer end()
 			var h heard

@@ -412,12 +412,13 @@ func (c *Config) waits(t *testing.T) <-chan bool {
 }
 
 // A partition that is rewritten while somebody holds it locked doesn't have the rows
-// of another one, which are published without a marker, published so again.
+// of another one, which are published without a marker, published so again. It is named
+// by the publication, too, so that it can't have been UNLOGGED.
 func TestLockedAndRewritten(t *testing.T) {
 	b := newBench(t, `CREATE TABLE parted (id int, at int, v text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)`,
 		`CREATE TABLE parted_0 PARTITION OF parted FOR VALUES FROM (0) TO (100)`, `CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (100) TO (200)`,
 		`INSERT INTO parted SELECT i, 0, 'v' FROM generate_series(1, 100) i`, `INSERT INTO parted SELECT i, 100, repeat('v', 500) FROM generate_series(1, 3000) i`)
-	b.exec(`ALTER PUBLICATION p SET TABLE parted`)
+	b.exec(`ALTER PUBLICATION p SET TABLE parted, parted_1`)
 	g := newGate(b.landing, "parted", 2) // a file and the metadata
 	cfg := b.config(g)
 	cfg.chunk, cfg.Workers, cfg.lock = 50, 1, 100*time.Millisecond

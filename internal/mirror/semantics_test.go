@@ -115,7 +115,7 @@ var held = []struct{ what, tests string }{
 	{"Definitions: followed in place only when that is certain", "mirror.TestSemantics mirror.TestEvolve mirror.TestStored mirror.TestStoredIsNoted mirror.TestBetweenLooks mirror.TestBehindSnapshot mirror.TestDroppedUnderFill"},
 	{"TRUNCATE, DROP, rebuild: intent, removal, wait for Fabric, a new generation", "mirror.TestRebuild mirror.TestSemantics mirror.TestSoak"},
 	{"One table's fault is one table's fault; what Fabric loses is noticed", "mirror.TestParked mirror.TestDamaged mirror.TestCodecFaultParks mirror.TestTwins mirror.TestFabricLosesTables mirror.TestFabricResetWhileDown mirror.TestRebuildGuard"},
-	{"A slot is known by more than its name; a new timeline is followed", "mirror.TestSlotFaults mirror.TestReseed mirror.TestReseedKeepsPaused mirror.TestNewTimeline mirror.TestDiskPutBack mirror.TestFailoverBetweenRounds"},
+	{"A slot is known by more than its name; a new timeline is followed", "mirror.TestSlotFaults mirror.TestReseed mirror.TestCutSlot mirror.TestNewTimeline mirror.TestDiskPutBack mirror.TestFailoverBetweenRounds"},
 	{"The source is protected: no update is refused because of the mirror, an idle database holds no WAL", "mirror.TestSemantics mirror.TestSoak mirror.TestIdleConfirms mirror.TestBlockedSlot mirror.TestSlotWatchedAlways"},
 	{"Memory is bounded; large transactions go to disk, very large rows alone or not at all", "mirror.TestSpill mirror.TestLargeRows postgres.TestSpillIsInvisible"},
 	{"A transaction that is larger than the budget is cut, and says where it ends", "mirror.TestLargeTransaction mirror.TestSoak"},
