@@ -54,9 +54,9 @@ func TestFabricLag(t *testing.T) {
 	b := newBench(t, tables...)
 	var h heard
 	var mu sync.Mutex
-	rows, lag := int64(0), time.Hour
+	rows, lag := int64(0), 10*time.Second*lagShare
 	cfg := b.config(b.landing)
-	cfg.Events = h.hear
+	cfg.Events, cfg.Watch = h.hear, time.Second/2
 	cfg.Fabric = func(context.Context) ([]FabricTable, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -68,7 +68,7 @@ func TestFabricLag(t *testing.T) {
 		t.Helper()
 		eventually(t, "the pace is "+want.String(), func() bool { e, _ := h.last(Paced); return e.Wait == want })
 	}
-	paced(slowest)
+	paced(10 * time.Second)
 	b.exec("UPDATE plain SET n = 77 WHERE id = 1")
 	_, looks := h.last(SlotHealth)
 	h.await(t, SlotHealth, looks+2)
