@@ -127,6 +127,61 @@ func TestUnreadableKeys(t *testing.T) {
 	}
 }
 
+// A key with bytes that are no UTF-8 finds its row at the source, and names none to mend.
+func TestKeysOfAnyBytes(t *testing.T) {
+	c := start(t)
+	localpgtest.Exec(t, c.URL("", "", "postgres"), `CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`)
+	localpgtest.Exec(t, c.URL("", "", "ascii"), `CREATE TABLE a (k text, n int, v int, PRIMARY KEY (k, n))`, `INSERT INTO a VALUES (E'a\xff', 1, 7), ('ü', 1, 7)`,
+		`CREATE TYPE mood AS ENUM (E's\xff')`, `CREATE TABLE e (k mood PRIMARY KEY, v int)`)
+	e := endpoint(c)
+	e.Database = "ascii"
+	mirror := func(rows ...int32) *batch.Batch {
+		b := batch.New(&batch.Schema{Fields: []batch.Field{{Name: "k", Type: batch.Type{Kind: batch.String}}, {Name: "n", Type: batch.Type{Kind: batch.Int32}}, {Name: "v", Type: batch.Type{Kind: batch.Int32}}}}, false)
+		for i, v := range rows {
+			b.Cols[0].AppendBytes([]byte([]string{"ü", "a\uFFFD"}[i]))
+			b.Cols[1].AppendInt32(1)
+			b.Cols[2].AppendInt32(v)
+			b.EndRow()
+		}
+		return b
+	}
+	for _, tt := range []struct {
+		name string
+		rows []int32
+		want []RowDifference
+	}{
+		{"same", []int32{7, 7}, nil},
+		{"missing", []int32{7}, []RowDifference{{Key: "k=a\uFFFD, n=1", Kind: Missing}}},
+		{"changed", []int32{7, 9}, []RowDifference{{Key: "k=a\uFFFD, n=1", Kind: Changed, Columns: []string{"v"}}}},
+		{"others", []int32{9, 7}, []RowDifference{{Key: "k=ü, n=1", Kind: Changed, Columns: []string{"v"}, Values: []string{"ü", "1"}}}},
+	} {
+		var m fakeMirror
+		m.publish(mirror(tt.rows...))
+		got := mustRun(t, Config{Source: e, Tables: folder(t, "public/a"), Only: []string{"a"}, Settle: time.Millisecond, open: m.open}).Tables[0]
+		if diff := cmp.Diff(tt.want, got.Differences); diff != "" || (got.State == Lossy) != (tt.want == nil) {
+			t.Errorf("%s: got %s %s, differences (-want +got):\n%s", tt.name, got.State, got.Reason, diff)
+		}
+	}
+	// The row of a label that the source can't read as the mirror writes it comes
+	// between two looks.
+	b := batch.New(&batch.Schema{Fields: []batch.Field{{Name: "k", Type: batch.Type{Kind: batch.String}}, {Name: "v", Type: batch.Type{Kind: batch.Int32}}}}, false)
+	b.Cols[0].AppendBytes([]byte("s\uFFFD"))
+	b.Cols[1].AppendInt32(7)
+	b.EndRow()
+	var m fakeMirror
+	m.publish(b)
+	came := false
+	got := mustRun(t, Config{Source: e, Tables: folder(t, "public/e"), Only: []string{"e"}, Settle: time.Second, open: m.open, Events: func(e Event) {
+		if e.Type == "looking-again" && !came {
+			came = true
+			localpgtest.Exec(t, c.URL("", "", "ascii"), `INSERT INTO e VALUES (E's\xff', 7)`)
+		}
+	}}).Tables[0]
+	if got.Differing > 0 || got.InFlight != 1 {
+		t.Errorf("a label: got %s %v, %d in flight, want 1", got.State, got.Differences, got.InFlight)
+	}
+}
+
 // A "char" beyond ASCII is the same in all versions of PostgreSQL, in a key as well.
 func TestCharBeyondASCII(t *testing.T) {
 	c := localpgtest.Start(t, localpg.Options{})

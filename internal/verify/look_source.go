@@ -174,10 +174,12 @@ func (s *settling) readKeys(ctx context.Context) error {
 }
 
 func (s *settling) readSome(ctx context.Context, cands []*candidate) error {
-	var values []string
+	values := []string{"true"}
 	for _, cand := range cands {
 		for i, k := range s.plan.key {
-			values = append(values, s.plan.columns[k].value(*cand.key[i])+" IS NULL")
+			if c, v := s.plan.columns[k], *cand.key[i]; c.rule.around("", v) == "" { // else it isn't asked for by this
+				values = append(values, c.value(v)+" IS NULL")
+			}
 		}
 	}
 	_, err := s.conn.Exec(ctx, "SELECT ARRAY["+strings.Join(values, ", ")+"]")

@@ -258,6 +258,13 @@ func (r rule) anyBytes() rule {
 		out, also, null, err := inner(dst, text)
 		return out, changed || also, null, err
 	}
+	exact := r
+	r.near = func(column, canonical string) string {
+		if strings.ContainsRune(canonical, utf8.RuneError) { // it finds bytes that are no UTF-8, too
+			return "true"
+		}
+		return exact.around(column, canonical)
+	}
 	return r
 }
 
