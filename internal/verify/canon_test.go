@@ -57,11 +57,14 @@ func TestDiffering(t *testing.T) {
 	}
 	source.add(3, hash{1})
 	want := []level{{[]bool{true, true, false, false}, 2, 1000}, {[]bool{false, false, false, true}, 1, 1}}
-	got := levelOf(source, mirror)
+	got := levelOf(source, mirror, 4)
 	if diff := cmp.Diff(want, slices.Collect(got.groups(source, 1000)), cmp.AllowUnexported(level{})); diff != "" {
 		t.Errorf("groups (-want +got):\n%s", diff)
 	}
-	if got := levelOf(source, source); got.differ != 0 || len(slices.Collect(got.groups(source, 1))) != 0 {
+	if diff := cmp.Diff(want[0], levelOf(source, mirror, 2), cmp.AllowUnexported(level{})); diff != "" {
+		t.Errorf("two of them (-want +got):\n%s", diff)
+	}
+	if got := levelOf(source, source, 4); got.differ != 0 || len(slices.Collect(got.groups(source, 1))) != 0 {
 		t.Errorf("a side differs from itself in %v", got)
 	}
 }
@@ -91,7 +94,7 @@ func TestSieve(t *testing.T) {
 				}
 			}
 		}
-		l := levelOf(source, mirror)
+		l := levelOf(source, mirror, 1<<10)
 		sv = append(sv, l)
 		n := passed()
 		if int64(n) != l.rows || n > max(10, before/50) {

@@ -242,14 +242,24 @@ func TestFloatsForNumbers(t *testing.T) {
 // A side that is read differently the second time is not equal.
 func TestUnsteadyMirror(t *testing.T) {
 	c := start(t)
-	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems, "INSERT INTO items VALUES (1, '', 1)")
-	files := manyFiles{reads: map[string]int{}}
-	files.add([]item{{id: 1, name: new(string), price: 99}})
-	right := itemBatch([]item{{id: 1, name: new(string), price: 100}})
-	files.done = func() { files.batches[0] = right }
-	got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: time.Millisecond, open: files.open}).Tables[0]
-	if got.State != Unreadable || got.Checksum == got.MirrorChecksum && got.Checksum != "" {
-		t.Errorf("got %s %s, want unreadable", got.State, got.Reason)
+	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems)
+	for _, tt := range []struct{ rows, later int }{
+		{1, 0},
+		{20_000, 200}, // too many to follow them all, and then not
+	} {
+		localpgtest.Exec(t, c.URL("", "", "postgres"), "TRUNCATE items", fmt.Sprintf("INSERT INTO items SELECT i, '', 1 FROM generate_series(1, %d) i", tt.rows), "ANALYZE items")
+		files := manyFiles{reads: map[string]int{}}
+		files.add(wrongItems(tt.rows, tt.rows))
+		right, later := itemBatch(wrongItems(tt.rows, 0)), itemBatch(wrongItems(tt.rows, tt.later))
+		files.done = func() {
+			if files.batches[0] = later; files.reads["all"] > 2 {
+				files.batches[0] = right
+			}
+		}
+		got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: time.Millisecond, Workers: 1, Memory: 1, open: files.open}).Tables[0]
+		if got.State != Unreadable || got.Checksum == got.MirrorChecksum && got.Checksum != "" {
+			t.Errorf("%d rows: got %s %s, want unreadable", tt.rows, got.State, got.Reason)
+		}
 	}
 }
 

@@ -50,6 +50,31 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// Of a table with more differences than are followed, the others cost no reading.
+func TestFewPasses(t *testing.T) {
+	const rows, wrong, candidates, most = 200_000, 900, 100, 6 // in half of the ranges; the last look is one
+	c := start(t)
+	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems, fmt.Sprintf("INSERT INTO items SELECT i, '', 1 FROM generate_series(1, %d) i", rows), "ANALYZE items")
+	m := manyFiles{reads: map[string]int{}}
+	m.add(wrongItems(rows, wrong))
+	got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: time.Millisecond, Workers: 1, Memory: 1, open: m.open}).Tables[0]
+	if got.State != Differs || got.Differing != candidates || !got.Truncated || m.reads["all"] > most {
+		t.Errorf("got %s, %d differ, truncated %t, after %d passes; want %d in at most %d", got.State, got.Differing, got.Truncated, m.reads["all"], candidates, most)
+	}
+}
+
+// wrongItems are items of price 1 in the mirror, the first of which have another.
+func wrongItems(rows, wrong int) []item {
+	all := make([]item, rows)
+	for i := range all {
+		all[i] = item{int64(i + 1), new(string), 100}
+		if i < wrong {
+			all[i].price++
+		}
+	}
+	return all
+}
+
 // A large row is copied a few times only.
 func TestLargeRow(t *testing.T) {
 	const size, most = 32 << 20, 6 // in two looks

@@ -28,23 +28,17 @@ func (s sieve) passes(k hash) bool {
 	return true
 }
 
-// levelOf keeps the buckets that are not equal.
-func levelOf(source, mirror *sums) level {
+// levelOf keeps the buckets that are not equal, at most so many.
+func levelOf(source, mirror *sums, most int) level {
 	l := level{keep: make([]bool, len(source.n))}
 	for b := range source.n {
-		if !source.equal(mirror, b) {
+		if l.differ < most && !source.equal(mirror, b) {
 			l.keep[b] = true
 			l.differ++
 			l.rows += source.n[b]
 		}
 	}
 	return l
-}
-
-// fits says that finer ranges are not needed, or would not help: when most of them
-// differ, most rows do.
-func (l level) fits(limits limits) bool {
-	return l.rows <= limits.rows || l.differ > len(l.keep)/2
 }
 
 // groups are parts of a level that hold at most so many rows of the source each,

@@ -45,32 +45,37 @@ func (c *comparison) prepare(ctx context.Context) (err error) {
 }
 
 // compare finds the ranges of key hashes that differ, finer and finer until their
-// rows can be held, and makes candidates of the rows that differ.
+// rows can be held, and makes candidates of the rows that differ. Each range has one at
+// least: where there are more ranges than candidates, the others are left out.
 func (c *comparison) compare(ctx context.Context) error {
 	c.cands, c.cut = map[hash]*candidate{}, false
 	c.limits = limitsFor(c.memory, len(c.plan.columns), 0)
-	rows := max(c.source.EstRows, c.mirror.rows())
+	rows, more := max(c.source.EstRows, c.mirror.rows()), false
 	for sv := sieve(nil); ; {
 		source, mirror, err := c.checksums(ctx, sv, c.limits.bucketsFor(rows, len(sv) > 0))
 		if err != nil {
 			return err
 		}
-		l := levelOf(source, mirror)
+		l := levelOf(source, mirror, c.limits.candidates+1)
 		if l.differ == 0 {
 			return nil
 		}
-		if rows = l.rows; l.fits(c.limits) || len(sv)+1 == maxLevels {
+		more = more || l.differ > c.limits.candidates
+		if rows = l.rows; rows <= c.limits.rows || len(sv)+1 == maxLevels {
 			if err := c.collectAll(ctx, sv, l, source); err != nil {
 				return err
 			}
-			if len(c.cands) == 0 {
-				return errors.New("the checksums of both sides differ, but no row does: one side is not read alike every time")
+			if len(c.cands) == 0 || more && !c.cut {
+				return errUnsteady
 			}
 			return nil
 		}
 		sv = append(sv, l)
 	}
 }
+
+// errUnsteady means that rows which have to be there, by their checksums, are not.
+var errUnsteady = errors.New("the checksums of both sides differ where their rows don't: one side is not read alike every time")
 
 // checksums reads the rows that pass the sieve, on both sides at once. Without a
 // sieve these are all of them.
