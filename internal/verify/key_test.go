@@ -245,6 +245,7 @@ func TestUnsteadyMirror(t *testing.T) {
 	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems)
 	for _, tt := range []struct{ rows, later int }{
 		{1, 0},
+		{20_000, 0},   // at finer ranges
 		{20_000, 200}, // too many to follow them all, and then not
 	} {
 		localpgtest.Exec(t, c.URL("", "", "postgres"), "TRUNCATE items", fmt.Sprintf("INSERT INTO items SELECT i, '', 1 FROM generate_series(1, %d) i", tt.rows), "ANALYZE items")

@@ -57,7 +57,7 @@ func (c *comparison) compare(ctx context.Context) error {
 			return err
 		}
 		l := levelOf(source, mirror, c.limits.candidates+1)
-		if l.differ == 0 {
+		if l.differ == 0 && len(sv) == 0 {
 			return nil
 		}
 		more = more || l.differ > c.limits.candidates
