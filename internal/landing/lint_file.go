@@ -20,7 +20,7 @@ import (
 // lintedShape is what a table's files have been like so far.
 type lintedShape struct {
 	columns []lintedColumn
-	order   []string // of the columns in the last file with more than the key
+	order   []string // of the columns in the last file that isn't one of deletes
 	marked  string   // the first file with markers
 
 	header   []string // of the first file of delimited text
@@ -69,9 +69,9 @@ func (t *tableLint) file(ctx context.Context, i store.Info, sh *lintedShape) err
 		return nil // it can't be read on
 	}
 	l.columnNames(i.Name, l.columns())
+	l.markers()
 	l.schema()
 	l.types()
-	l.markers()
 	l.keys()
 	return nil
 }
@@ -79,10 +79,11 @@ func (t *tableLint) file(ctx context.Context, i store.Info, sh *lintedShape) err
 // fileLint is the look into one Parquet file.
 type fileLint struct {
 	*tableLint
-	name string
-	f    *parquet.File
-	sh   *lintedShape
-	torn bool // it was reported that the file can't be read
+	name    string
+	f       *parquet.File
+	sh      *lintedShape
+	torn    bool // it was reported that the file can't be read
+	deletes bool // it has the keys of rows that are gone, and nothing else
 }
 
 // compression reports false when a column can't be read.
@@ -145,7 +146,8 @@ func (t *tableLint) columnNames(file string, names []string) {
 	}
 }
 
-// schema compares the columns with those of the files before.
+// schema compares the columns with those of the files before. Which columns a table
+// has, a file of deletes doesn't say.
 func (l *fileLint) schema() {
 	first := l.sh.columns == nil
 	base := path.Base(l.name)
@@ -155,6 +157,9 @@ func (l *fileLint) schema() {
 			continue
 		}
 		i := slices.IndexFunc(l.sh.columns, func(c lintedColumn) bool { return c.Name == leaf.Name })
+		if i < 0 && l.deletes {
+			continue
+		}
 		if i < 0 {
 			if !first && leaf.Required {
 				l.report(SchemaNotNullAdded, l.name, "%q", leaf.Name)
@@ -177,7 +182,7 @@ func (l *fileLint) schema() {
 		l.sh.columns[i].without = nil
 	}
 	for _, c := range l.sh.columns {
-		if _, ok := l.f.Leaf(c.Name); !ok && c.notNull {
+		if _, ok := l.f.Leaf(c.Name); !ok && c.notNull && !l.deletes {
 			l.report(SchemaNotNullDropped, l.name, "%q of %s", c.Name, c.from)
 		}
 	}
@@ -213,7 +218,7 @@ func (l *fileLint) order() {
 		}
 		last = max(last, at)
 	}
-	if len(names) > len(l.meta.keys) { // else it may be one of deletes
+	if !l.deletes {
 		l.sh.order = names
 	}
 }
@@ -304,8 +309,11 @@ func (l *fileLint) markers() {
 	if !whole {
 		return
 	}
+	more := func(name string) bool { return name != parquet.MarkerColumn && !slices.Contains(l.meta.keys, name) }
 	if m.deletes < l.f.Rows {
 		l.leavesOut()
+	} else {
+		l.deletes = !slices.ContainsFunc(l.columns(), more)
 	}
 	m.end()
 }

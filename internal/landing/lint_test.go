@@ -34,6 +34,8 @@ type rawColumn struct {
 
 var optional, required = arrow.Repetitions.Optional, arrow.Repetitions.Required
 
+var more = rawColumn{schema.NewInt64Node("more", required, -1), []int64{1}, nil}
+
 func ids(v ...int64) rawColumn {
 	return rawColumn{schema.NewInt64Node("id", optional, -1), v, nil}
 }
@@ -234,13 +236,19 @@ func TestLintAtItsLimits(t *testing.T) {
 		"ups/" + first:                       raw(t, text("a", "x"), text("b", "x"), text("c", "x"), text("d", "x"), markers(4)),
 		"ups/" + second:                      raw(t, text("a", "12345"), text("b", "x"), text("c", "x"), text("d", "x")),
 		"ups/_left.parquet":                  nil,
+		"gone/_metadata.json":                []byte(keyed), // deletes need no more than the key
+		"gone/" + first:                      raw(t, ids(1), markers(2)),
+		"gone/" + second:                     raw(t, ids(1), more, markers(4)),
+		"gone/" + third:                      raw(t, ids(1), markers(2)),
+		"lost/_metadata.json":                []byte(strings.Replace(textMeta, `"String"`, `"String","IsNullable":false`, 1)),
+		"lost/" + firstText:                  []byte("id,name,n,__rowMarker__\r\n1,,x,2\r\n2,abcdef,,2"),
 	} {
 		files[name] = body
 	}
 	var l *linter
 	limits := func(to *linter) {
 		to.s = apart{to.s, to.now.Add(-day)}
-		to.maxTables, to.maxRows, to.maxString, to.maxFiles = 9, 2, 5, 6
+		to.maxTables, to.maxRows, to.maxString, to.maxFiles = 11, 2, 5, 6
 		if l != nil {
 			to.maxToday = l.today
 		}
@@ -298,7 +306,6 @@ func provoked(t *testing.T) map[string][]change {
 		return rawColumn{schema.NewInt32Node("list", arrow.Repetitions.Repeated, -1), []int32{}, nil}
 	}
 	zeroth := func(n schema.Node) rawColumn { return rawColumn{n, []int64{0}, []int16{0}} }
-	notNull := rawColumn{schema.NewInt64Node("more", required, -1), []int64{1}, nil}
 	torn := raw(t, ids(1))
 	body := raw(t, ids(1, 2), markers(4, 4))
 	wide := `{"keyColumns":["a","b","c","d","e"]}`
@@ -340,7 +347,7 @@ func provoked(t *testing.T) map[string][]change {
 			put("gz.schema/t/_metadata.json", []byte(`{"isUpsertDefaultRowMarker":true}`)),
 			put("csv/_metadata.json", []byte(`{"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"id","DataType":"Int32"},{"Name":"__rowMarker__","DataType":"Int32"}]}}`))},
 		KeyColumnAbsent: {data(text("name", "x"), markers(4))},
-		KeyColumnNull:   {data(zeroth(schema.NewInt64Node("id", optional, -1)), markers(4))},
+		KeyColumnNull:   {data(zeroth(schema.NewInt64Node("id", optional, -1)), markers(4)), lines(",a,1,2")},
 		FileNameInvalid: {put(table+"3.parquet", body), put(table+"00000000000000000000.parquet", body)},
 		FileGap: {{files: map[string][]byte{table + "00000000000000000004.parquet": body}, path: table + third},
 			{files: map[string][]byte{"csv/00000000000000000004.csv": []byte("id\r\n")}, path: "csv/00000000000000000002.csv"},
@@ -354,7 +361,7 @@ func provoked(t *testing.T) map[string][]change {
 		HeaderDiffers: {headed("id,name,__rowMarker__\r\n"), headed("id,name,n,m,__rowMarker__\r\n"),
 			{files: map[string][]byte{"plain/_metadata.json": []byte(`{"keyColumns":["id"],"FileFormat":"DelimitedText","FileExtension":"csv","FileFormatTypeProperties":{"RowSeparator":"\n","ColumnSeparator":"|","QuoteCharacter":""}}`),
 				"plain/" + firstText: []byte("id|\"x\n1|\"\n"), "plain/" + secondText: []byte("id|y\n")}, path: "plain/" + secondText}},
-		TextValueInvalid: {lines("32768,a,1,4"), lines("1,a,x,4"),
+		TextValueInvalid: {lines("32768,a,1,4"), lines("1,a,x,4"), lines("x,,,2"), lines("1,,x,2\r\n1,,x,4"),
 			{files: map[string][]byte{"strict/_metadata.json": []byte(`{"FileFormat":"DelimitedText","FileExtension":"csv","SchemaDefinition":{"Columns":[{"Name":"a","DataType":"String","IsNullable":false}]},"FileFormatTypeProperties":{"NullValue":"-"}}`),
 				"strict/" + firstText: []byte("a\r\n\"-\"\r\n\r\n"), "strict/" + secondText: []byte("a\r\n-")}, path: "strict/" + secondText}},
 		FileTooLarge: {{files: map[string][]byte{"text/" + secondText: []byte("id,name,n,__rowMarker__\r\n1,,,4\r\n2,,,4\r\n3,,,4")}, limit: func(l *linter) { l.maxRows = 2 }},
@@ -376,11 +383,11 @@ func provoked(t *testing.T) map[string][]change {
 		MarkerUnknown: {data(ids(1), markers(3)), data(ids(1), rawColumn{markers().node, []int32{}, []int16{0}})},
 		MarkerInsert:  {data(ids(1), markers(0))},
 		MarkerLeftOut: {data(ids(1))},
-		SchemaTypeChanged: {data(ids(1), rawColumn{schema.NewInt64Node("name", optional, -1), []int64{1}, nil}, markers(4)),
+		SchemaTypeChanged: {data(ids(1), rawColumn{schema.NewInt64Node("name", optional, -1), []int64{1}, nil}, markers(4)), data(text("id", "1"), markers(2)),
 			{files: map[string][]byte{table + third: raw(t, ids(1), rawColumn{schema.NewInt64Node("name", required, -1), []int64{1}, nil}, markers(4))}, also: []string{SchemaNullChanged}}},
-		SchemaNotNullAdded:   {data(ids(1), notNull, markers(4))},
-		SchemaNotNullDropped: {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), notNull), "strict/" + second: raw(t, ids(1))}, path: "strict/" + second}},
-		SchemaNullChanged: {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), notNull),
+		SchemaNotNullAdded:   {data(ids(1), more, markers(4))},
+		SchemaNotNullDropped: {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), more), "strict/" + second: raw(t, ids(1))}, path: "strict/" + second}},
+		SchemaNullChanged: {{files: map[string][]byte{"strict/_metadata.json": []byte(keyed), "strict/" + first: raw(t, ids(1), more),
 			"strict/" + second: raw(t, ids(1), rawColumn{schema.NewInt64Node("more", optional, -1), []int64{1}, nil}, markers(4))}, path: "strict/" + second}},
 		SchemaCaseChanged:  {data(ids(1), text("Name", "x"), markers(4))},
 		SchemaOrderChanged: {data(text("name", "x"), ids(1), markers(4))},

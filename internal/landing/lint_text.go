@@ -38,6 +38,7 @@ type textLint struct {
 	in     *textReader
 	header []textColumn
 	told   map[string]bool // what is reported once, not for every row
+	held   []func()        // reports of a row, until it is known to be no delete
 	marks  markerCount
 }
 
@@ -181,6 +182,8 @@ func (l *textLint) record(row int) error {
 	if _, err := l.in.Peek(1); err != nil {
 		return err
 	}
+	l.held = l.held[:0]
+	deletes := l.marks.deletes
 	for k := 0; ; k++ {
 		f, last, err := l.in.field()
 		if err != nil {
@@ -192,26 +195,41 @@ func (l *textLint) record(row int) error {
 		l.value(row, l.header[k], f)
 		if last {
 			l.encoding("row " + strconv.Itoa(row))
+			if l.marks.deletes > deletes {
+				return nil
+			}
+			for _, report := range l.held {
+				report()
+			}
 			return nil
 		}
 	}
 }
 
-// value looks at a field. Its text is in no finding: it may be nobody's business.
+func (l *textLint) hold(what, code, format string, args ...any) {
+	l.held = append(l.held, func() { l.once(what, code, format, args...) })
+}
+
+// value looks at a field. Of a row that is deleted only the key's count. The text is
+// in no finding: it may be nobody's business.
 func (l *textLint) value(row int, c textColumn, f textField) {
 	null := !f.quoted && f.size == len(f.text) && string(f.text) == l.meta.text.null
+	report := l.hold
+	if c.key {
+		report = l.once
+	}
 	switch {
 	case c.Name == parquet.MarkerColumn:
 		l.marks.text(string(f.text), row)
 	case null && c.key:
-		l.once("null "+c.Name, KeyColumnNull, "%q in row %d", c.Name, row)
+		report("null "+c.Name, KeyColumnNull, "%q in row %d", c.Name, row)
 	case null && c.notNull:
-		l.once("value "+c.Name, TextValueInvalid, "%q is NULL in row %d, and IsNullable is false", c.Name, row)
+		report("value "+c.Name, TextValueInvalid, "%q is NULL in row %d, and IsNullable is false", c.Name, row)
 	case null:
 	case f.size > l.maxString:
-		l.once("long "+c.Name, StringTooLong, "%q has %d bytes in row %d", c.Name, f.size, row)
+		report("long "+c.Name, StringTooLong, "%q has %d bytes in row %d", c.Name, f.size, row)
 	case !isText(c.DataType, string(f.text)):
-		l.once("value "+c.Name, TextValueInvalid, "%q in row %d is no %s", c.Name, row, c.DataType)
+		report("value "+c.Name, TextValueInvalid, "%q in row %d is no %s", c.Name, row, c.DataType)
 	}
 }
 
