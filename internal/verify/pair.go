@@ -118,6 +118,9 @@ func listMirror(ctx context.Context, tables store.Store) (map[string]store.Store
 			return nil, err
 		}
 		for _, t := range inside {
+			if !t.Dir {
+				continue
+			}
 			log, err := tables.List(ctx, t.Name+"/_delta_log")
 			if err != nil {
 				return nil, err

@@ -392,6 +392,11 @@ func TestTables(t *testing.T) {
 			return schema, strings.NewReplacer("~", "~7E", ";", "~3B").Replace(table)
 		},
 		Events: func(e Event) { events = append(events, e.Type+" "+e.Table) }}
+	for _, stray := range []string{".DS_Store", "public/.DS_Store"} {
+		if _, err := cfg.Tables.Put(t.Context(), stray, nil, store.Cond{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r := mustRun(t, cfg)
 	type line struct {
 		Table string
