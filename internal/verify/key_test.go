@@ -105,19 +105,30 @@ func TestUnreadableKeys(t *testing.T) {
 	url := c.URL("", "", "postgres")
 	localpgtest.Exec(t, url, "CREATE DOMAIN positive AS int CHECK (VALUE > 0)", "CREATE TABLE checked (k positive PRIMARY KEY, v int)", "INSERT INTO checked VALUES (1, 1), (2, 2)",
 		"CREATE TYPE mood AS ENUM ('sad', 'ok')", "CREATE TABLE renamed (k mood PRIMARY KEY, v int)", "INSERT INTO renamed VALUES ('sad', 1), ('ok', 2)",
+		"CREATE TABLE nul (k text PRIMARY KEY, v int)", "INSERT INTO nul VALUES ('a', 1), ('b', 2)",
 		"CREATE DOMAIN loose AS int", "CREATE TABLE late (k loose PRIMARY KEY, v int)", "INSERT INTO late VALUES (1, 1), (-2, 2)")
 	l := newLake(t, endpoint(c))
 	b := l.read("public", "checked", nil)
 	b.Cols[0].I32[0] = -1
 	l.write("public/checked", b)
-	l.write("public/renamed", l.read("public", "renamed", nil))
+	b = l.read("public", "renamed", nil)
+	b.Cols[0].AppendNull() // is no key that can be asked for either
+	b.Cols[1].AppendInt32(3)
+	b.EndRow()
+	l.write("public/renamed", b)
+	b = l.read("public", "nul", nil)
+	b.Cols[0] = batch.NewColumn(b.Cols[0].Type)
+	b.Cols[0].AppendBytes([]byte("a\x00"))
+	b.Cols[0].AppendBytes([]byte("b"))
+	l.write("public/nul", b)
 	b = l.read("public", "late", nil)
 	b.Cols[1].I32[1] = 9
 	l.write("public/late", b)
 	localpgtest.Exec(t, url, "ALTER TYPE mood RENAME VALUE 'sad' TO 'gloomy'", "ALTER DOMAIN loose ADD CHECK (VALUE > 0) NOT VALID")
 	want := map[string][]RowDifference{
 		"public.checked": {{Key: "k=-1", Kind: Extra}, {Key: "k=1", Kind: Missing, Values: []string{"1"}}},
-		"public.renamed": {{Key: "k=gloomy", Kind: Missing, Values: []string{"gloomy"}}, {Key: "k=sad", Kind: Extra}},
+		"public.renamed": {{Key: "k=NULL", Kind: Extra}, {Key: "k=gloomy", Kind: Missing, Values: []string{"gloomy"}}, {Key: "k=sad", Kind: Extra}},
+		"public.nul":     {{Key: "k=a", Kind: Missing, Values: []string{"a"}}, {Key: "k=a\x00", Kind: Extra}},
 		"public.late":    {{Key: "k=-2", Kind: Changed, Columns: []string{"v"}}},
 	}
 	for name, got := range l.verify(false) {

@@ -160,10 +160,13 @@ func (c *column) value(canonical string) string {
 func (s *settling) readKeys(ctx context.Context) error {
 	var cands []*candidate
 	for _, cand := range s.cands {
-		if _, ok := s.keyIs(cand); !ok {
-			return nil // all rows are read then
+		switch k, ok := s.keyIs(cand); {
+		case !ok: // all rows are read while it is there
+		case strings.Contains(k, "\x00"): // which no SQL may have
+			cand.alien = true
+		default:
+			cands = append(cands, cand)
 		}
-		cands = append(cands, cand)
 	}
 	for part := range slices.Chunk(cands, lookupKeys) {
 		if err := s.readSome(ctx, part); err != nil {
