@@ -267,10 +267,11 @@ func (t *tableLint) sequence(ctx context.Context, dir string) (some bool, err er
 	if err != nil {
 		return false, err
 	}
-	after, _, err := t.processed(ctx, dir)
+	after, now, err := t.processed(ctx, dir)
 	if err != nil {
 		return false, err
 	}
+	known = known || now
 	var files []store.Info
 	for _, i := range list {
 		if t.wanted(i) {

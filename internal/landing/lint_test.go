@@ -544,6 +544,33 @@ func TestLintMeetsProcessing(t *testing.T) {
 	}
 }
 
+// moving is a zone in which a table's first file is the first that is ever processed,
+// just before its files are listed for the second time.
+type moving struct {
+	store.Store
+	lists *int
+}
+
+func (m moving) List(ctx context.Context, dir string) ([]store.Info, error) {
+	if dir+"/" == table {
+		if *m.lists++; *m.lists == 2 {
+			if err := m.Rename(ctx, table+first, table+ProcessedDir+"/"+first); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return m.Store.List(ctx, dir)
+}
+
+func TestLintMeetsFirstProcessing(t *testing.T) {
+	var found []Finding
+	lists := 0
+	_, err := Lint(t.Context(), moving{zoneOf(t, soundZone(t)), &lists}, "dbo", func(f Finding) { found = append(found, f) })
+	if err != nil || len(found) > 0 || lists != 2 {
+		t.Errorf("got %v, %v, after %d listings, want no finding after 2", err, found, lists)
+	}
+}
+
 // dropping is a zone in which a table is dropped just before a call on one of its
 // files or folders.
 type dropping struct {
