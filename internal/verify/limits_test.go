@@ -1,18 +1,23 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pgmirror/pgmirror/internal/localpg"
 	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
@@ -187,16 +192,83 @@ func TestResume(t *testing.T) {
 	}
 	cfg.Only = nil
 	for name, change := range map[string]func(*Receipt){
-		"another source": func(r *Receipt) { r.Source = "elsewhere" },
-		"another server": func(r *Receipt) { r.System = "7" },
-		"another mirror": func(r *Receipt) { r.Mirror = "elsewhere" },
-		"another mode":   func(r *Receipt) { r.Native = true },
-		"another format": func(r *Receipt) { r.Format++ },
+		"another source":   func(r *Receipt) { r.Source = "elsewhere" },
+		"another server":   func(r *Receipt) { r.System = "7" },
+		"another timeline": func(r *Receipt) { r.Timeline++ },
+		"another database": func(r *Receipt) { r.DatabaseOID++ },
+		"another mirror":   func(r *Receipt) { r.Mirror = "elsewhere" },
+		"another mode":     func(r *Receipt) { r.Native = true },
+		"another format":   func(r *Receipt) { r.Format++ },
 	} {
 		if _, _, err := run(change); !errors.Is(err, ErrReceipt) {
 			t.Errorf("%s: got error %v, want ErrReceipt", name, err)
 		}
 	}
+}
+
+// A receipt holds for one timeline, also on a standby, and for one database.
+func TestResumeElsewhere(t *testing.T) {
+	ctx, up := t.Context(), awaited{line: "ready to accept read-only connections", seen: make(chan bool)}
+	c := localpgtest.Start(t, localpg.Options{Log: &up})
+	localpgtest.Exec(t, c.URL("", "", "postgres"), "CREATE DATABASE other")
+	cfg := Config{Source: endpoint(c), Tables: folder(t)}
+	resume := func() error {
+		t.Helper()
+		_, err := Run(ctx, cfg)
+		return err
+	}
+	begun := func() *Receipt {
+		cfg.Resume = nil
+		r := mustRun(t, cfg)
+		r.Finished = time.Time{}
+		return r
+	}
+	if err := c.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(c.Dir, "data")
+	if out, err := exec.Command("cp", "-p", filepath.Join(data, "PG_VERSION"), filepath.Join(data, "standby.signal")).CombinedOutput(); err != nil { // with its owner
+		t.Fatalf("%v: %s", err, out)
+	}
+	promoted := make(chan error, 1)
+	go func() { promoted <- c.Resume(ctx) }()
+	select {
+	case <-up.seen:
+	case err := <-promoted:
+		t.Fatalf("the standby started as no standby: %v", err)
+	}
+	standby := begun()
+	if cfg.Resume = standby; resume() != nil {
+		t.Errorf("on the same timeline: got %v", resume())
+	}
+	localpgtest.Exec(t, c.URL("", "", "postgres"), "SELECT pg_promote()")
+	if err := <-promoted; err != nil {
+		t.Fatal(err)
+	}
+	if err := resume(); !errors.Is(err, ErrReceipt) || standby.Timeline != 1 {
+		t.Errorf("after a promotion from timeline %d, got %v, want ErrReceipt and 1", standby.Timeline, err)
+	}
+
+	cfg.Source.Database = "other"
+	cfg.Resume = begun()
+	localpgtest.Exec(t, c.URL("", "", "postgres"), "DROP DATABASE other", "CREATE DATABASE other")
+	if err := resume(); !errors.Is(err, ErrReceipt) {
+		t.Errorf("of a database that was made anew: got %v, want ErrReceipt", err)
+	}
+}
+
+// awaited is a log that tells when it has a line.
+type awaited struct {
+	line string
+	once sync.Once
+	seen chan bool
+}
+
+func (a *awaited) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(a.line)) {
+		a.once.Do(func() { close(a.seen) })
+	}
+	return len(p), nil
 }
 
 // Names with dots in them are not taken for each other.
@@ -216,10 +288,10 @@ func TestResumeDots(t *testing.T) {
 }
 
 func TestReadReceipt(t *testing.T) {
-	if r, err := ReadReceipt([]byte(`{"format":2,"source":"x","tables":[]}`)); err != nil || r.Source != "x" || !r.Finished.IsZero() {
+	if r, err := ReadReceipt([]byte(`{"format":3,"source":"x","tables":[]}`)); err != nil || r.Source != "x" || !r.Finished.IsZero() {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	for _, bad := range []string{"", "[]", `{"format":1}`, `{"source":"x"}`, `{"format":2,"tables":7}`} {
+	for _, bad := range []string{"", "[]", `{"format":2}`, `{"source":"x"}`, `{"format":3,"tables":7}`} {
 		if _, err := ReadReceipt([]byte(bad)); !errors.Is(err, ErrReceipt) {
 			t.Errorf("%q: got error %v, want ErrReceipt", bad, err)
 		}

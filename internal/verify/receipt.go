@@ -11,7 +11,7 @@ import (
 )
 
 // ReceiptFormat is the version of Receipt as JSON.
-const ReceiptFormat = 2
+const ReceiptFormat = 3
 
 // State is what a verification says of a table.
 type State string
@@ -35,8 +35,10 @@ type Receipt struct {
 	Format        int           `json:"format"` // ReceiptFormat
 	Source        string        `json:"source"` // user, host and database, never a password
 	ServerVersion string        `json:"serverVersion"`
-	System        string        `json:"system,omitempty"` // the server's system identifier; empty when the role may not ask for it
-	Mirror        string        `json:"mirror"`           // Config.Mirror
+	System        string        `json:"system,omitempty"`   // the server's system identifier; empty when the role may not ask for it
+	Timeline      uint32        `json:"timeline,omitempty"` // the server's; 0 when the role may not ask a standby for it
+	DatabaseOID   uint32        `json:"databaseOid"`
+	Mirror        string        `json:"mirror"` // Config.Mirror
 	Native        bool          `json:"native"`
 	Started       time.Time     `json:"started"`
 	Finished      time.Time     `json:"finished,omitzero"`
@@ -85,6 +87,10 @@ func (cfg Config) resumable(now *Receipt) (*Receipt, error) {
 		return nil, fmt.Errorf("%w: it is of %s, not of %s", ErrReceipt, r.Source, now.Source)
 	case r.System != now.System && r.System != "" && now.System != "":
 		return nil, fmt.Errorf("%w: it is of the server %s, not of %s, which has its name now", ErrReceipt, r.System, now.System)
+	case r.Timeline != now.Timeline && r.Timeline > 0 && now.Timeline > 0:
+		return nil, fmt.Errorf("%w: it is of the server's timeline %d, not of %d, on which it is after a failover or a restore", ErrReceipt, r.Timeline, now.Timeline)
+	case r.DatabaseOID != now.DatabaseOID:
+		return nil, fmt.Errorf("%w: it is of the database with the oid %d, not of %d, which has its name now", ErrReceipt, r.DatabaseOID, now.DatabaseOID)
 	case r.Mirror != now.Mirror:
 		return nil, fmt.Errorf("%w: it is of the mirror %s, not of %s", ErrReceipt, r.Mirror, now.Mirror)
 	}

@@ -151,15 +151,23 @@ func Run(ctx context.Context, cfg Config) (*Receipt, error) {
 	return r, nil
 }
 
-// identify asks the server who it is.
+const identitySQL = `SELECT pg_catalog.current_setting('server_version'), (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
+	CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0
+		ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint END,
+	pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'), pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')`
+
+// identify asks the server who it is, and which of its timelines and databases this is.
 func (r *Receipt) identify(ctx context.Context, conn *pgx.Conn) error {
-	var may bool
-	err := conn.QueryRow(ctx, "SELECT current_setting('server_version'), has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')").Scan(&r.ServerVersion, &may)
-	if err == nil && may {
+	var system, checkpoint bool // the role may ask for them
+	err := conn.QueryRow(ctx, identitySQL).Scan(&r.ServerVersion, &r.DatabaseOID, &r.Timeline, &system, &checkpoint)
+	if err == nil && system {
 		err = conn.QueryRow(ctx, "SELECT system_identifier::text FROM pg_catalog.pg_control_system()").Scan(&r.System)
 	}
+	if err == nil && checkpoint && r.Timeline == 0 { // of a standby
+		err = conn.QueryRow(ctx, "SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()").Scan(&r.Timeline)
+	}
 	if err != nil {
-		return fmt.Errorf("ask the source for its version: %w", err)
+		return fmt.Errorf("ask the source who it is: %w", err)
 	}
 	return nil
 }
