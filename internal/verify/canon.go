@@ -75,7 +75,11 @@ func arrayRule(t baseType) rule {
 	case t.elemKind == "c":
 		expr = "pg_catalog.to_json(%s::pg_catalog.text[])"
 	}
-	return jsonRule(expr, number)
+	r := jsonRule(expr, number)
+	if inner := r.source; t.elem == oidChar {
+		r.source = func(dst, text []byte) ([]byte, bool, bool, error) { return inner(dst, escapeBytes(nil, text, `\\`)) }
+	}
+	return r
 }
 
 // appendFloat writes the bits of the nearest float: there is more than one

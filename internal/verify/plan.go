@@ -64,8 +64,9 @@ func newPlan(ctx context.Context, conn *pgx.Conn, t *postgres.Table, fields []ba
 			kind, col.at = fields[f].Type, len(p.fields)
 			p.fields = append(p.fields, fields[f].Name)
 		}
-		col.rule, col.why = ruleFor(types[c.TypeOID], c.Typmod, kind, native)
-		if ascii && kind.Kind == batch.String {
+		t := types[c.TypeOID]
+		col.rule, col.why = ruleFor(t, c.Typmod, kind, native)
+		if kind.Kind == batch.String && (ascii || t.oid >= firstUserOID) && !t.chars() {
 			col.rule, col.why = col.rule.anyBytes(), cmp.Or(col.why, asciiLoss)
 		}
 		place[i] = len(p.columns)
@@ -142,6 +143,13 @@ type baseType struct {
 	elem     uint32 // of an array, under domains
 	elemKind string // its pg_type.typtype
 }
+
+// firstUserOID is the first oid that isn't PostgreSQL's own: a type that somebody made
+// shows what it likes.
+const firstUserOID = 16384
+
+// chars says that its text has no bytes but what "char" shows, which charRule escapes.
+func (t baseType) chars() bool { return t.oid == oidChar || t.elem == oidChar }
 
 const baseTypeSQL = `WITH RECURSIVE d AS (
 	SELECT t.oid AS root, t.oid, -1 AS typmod FROM pg_catalog.pg_type t WHERE t.oid = ANY ($1)

@@ -244,8 +244,7 @@ func clampRule(expr, typ string, lo, hi int64, literal func(int64) string) rule 
 
 const asciiLoss = "bytes that are no UTF-8 become U+FFFD"
 
-// anyBytes is the rule for texts of a database that stores bytes of no known
-// encoding.
+// anyBytes is the rule for texts that may hold bytes of no known encoding.
 func (r rule) anyBytes() rule {
 	inner := r.source
 	r.source = func(dst, text []byte) (out []byte, changed, null bool, err error) {
@@ -272,10 +271,7 @@ func (r rule) anyBytes() rule {
 // version 15 on.
 func charRule() rule {
 	source := func(dst, text []byte) ([]byte, bool, bool, error) {
-		if len(text) == 1 && text[0] >= 0x80 {
-			return fmt.Appendf(dst, `\%03o`, text[0]), false, false, nil
-		}
-		return append(dst, text...), false, false, nil
+		return escapeBytes(dst, text, `\`), false, false, nil
 	}
 	return rule{expr: "%s", source: source, mirror: renderMirror, literal: plainLiteral, near: func(column, canonical string) string {
 		octal, ok := strings.CutPrefix(canonical, `\`)
@@ -285,6 +281,20 @@ func charRule() rule {
 		}
 		return fmt.Sprintf(`%s OPERATOR(pg_catalog.=) (%d)::pg_catalog.int4::pg_catalog."char"`, column, int8(n))
 	}}
+}
+
+// escapeBytes appends a text, its bytes that are no UTF-8 as octal numbers after a prefix.
+func escapeBytes(dst, text []byte, prefix string) []byte {
+	for len(text) > 0 {
+		c, n := utf8.DecodeRune(text)
+		if c == utf8.RuneError && n == 1 {
+			dst = fmt.Appendf(dst, "%s%03o", prefix, text[0])
+		} else {
+			dst = append(dst, text[:n]...)
+		}
+		text = text[n:]
+	}
+	return dst
 }
 
 func wholeNumber(s string) (int64, error) {
