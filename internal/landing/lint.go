@@ -186,15 +186,9 @@ func (l *linter) table(ctx context.Context, dir string) error {
 	if err := t.metadata(ctx, list); err != nil {
 		return err
 	}
-	dirs := []string{dir}
-	for _, i := range list {
-		switch name := path.Base(i.Name); {
-		case ignored(name) || !i.Dir:
-		case t.meta.partitioned && strings.Contains(name, "="):
-			dirs = append(dirs, i.Name)
-		default:
-			l.report(NameStray, i.Name, "a folder in a table's folder")
-		}
+	dirs, err := t.partitions(ctx, []string{dir}, list)
+	if err != nil {
+		return err
 	}
 	any := false
 	for _, d := range dirs {
@@ -221,6 +215,26 @@ func (l *linter) table(ctx context.Context, dir string) error {
 		l.report(MetadataMissing, path.Join(dir, MetadataFile), "")
 	}
 	return nil
+}
+
+// partitions adds to dirs the folders of a list that are partitions, and those in them.
+func (t *tableLint) partitions(ctx context.Context, dirs []string, list []store.Info) ([]string, error) {
+	for _, i := range list {
+		switch name := path.Base(i.Name); {
+		case ignored(name) || !i.Dir:
+		case t.meta.partitioned && strings.Contains(name, "="):
+			inside, err := t.s.List(ctx, i.Name)
+			if err != nil {
+				return nil, err
+			}
+			if dirs, err = t.partitions(ctx, append(dirs, i.Name), inside); err != nil {
+				return nil, err
+			}
+		default:
+			t.report(NameStray, i.Name, "a folder in a table's folder")
+		}
+	}
+	return dirs, nil
 }
 
 // processed lists the folders to which Fabric moves files; known tells whether
