@@ -150,6 +150,9 @@ func (s *tableState) adopt(now []columnState) {
 			s.Gone = append(slices.Clone(s.Gone), c.Field)
 		}
 	}
+	for _, c := range now {
+		s.Stored.Last = max(s.Stored.Last, c.Attnum)
+	}
 	s.Columns = now
 }
 

@@ -96,6 +96,43 @@ func betweenLooks(t *testing.T, setup, change string, down bool) {
 	b.equal(newTaker(t, b.landing, 1), "plain")
 }
 
+// A column that is added and has no value yet is followed, however often the mirror is
+// opened before it has one, and whatever was changed before it was added.
+func TestAddedColumnWithoutChange(t *testing.T) {
+	b := newBench(t, thirty)
+	b.exec(`ALTER PUBLICATION p SET TABLE plain`)
+	b.settle()
+	b.exec(`ALTER TABLE plain ADD x int`)
+	b.settle()
+	b.settle()
+	b.exec(`UPDATE plain SET x = 1 WHERE id = 1`, `ALTER TABLE plain ADD y int`, `UPDATE plain SET y = 1 WHERE id = 2`, `ALTER TABLE plain ADD z int`, `UPDATE plain SET z = 1 WHERE id = 3`)
+	b.settle()
+	if s := b.tableState("plain").value; s.Generation != 1 {
+		t.Errorf("it was copied %d times: %s", s.Generation, s.Reason)
+	}
+	b.equal(newTaker(t, b.landing, 1), "plain")
+}
+
+// The values of a column that was there for a while aren't those of the next one of its
+// name, though the first was seen to be gone before the stream came to it.
+func TestColumnGoneBeforeStream(t *testing.T) {
+	b := newBench(t, thirty)
+	b.exec(`ALTER PUBLICATION p SET TABLE plain`)
+	b.settle()
+	b.exec(`ALTER TABLE plain ADD x int`, `INSERT INTO plain VALUES (-1, 0, 5)`, `ALTER TABLE plain DROP x`)
+	var once sync.Once
+	cfg := b.config(b.landing)
+	cfg.Events = func(e Event) {
+		if e.Kind == Streaming { // the tables are open, nothing is read yet
+			once.Do(func() { b.exec(`ALTER TABLE plain ADD x int`) })
+		}
+	}
+	stop := b.start(cfg)
+	b.caughtUp()
+	stop()
+	b.equal(newTaker(t, b.landing, 1), "plain")
+}
+
 // What is defined after a snapshot's point and before the table's definition is read
 // holds for the rows of the one and not for the changes of the other.
 func TestBehindSnapshot(t *testing.T) {

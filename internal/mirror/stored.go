@@ -14,7 +14,7 @@ import (
 type stored struct {
 	Files   map[uint32]uint32 `json:"relfilenodes"`      // of the parts, by oid
 	Named   []uint32          `json:"named,omitempty"`   // the parts that publications name
-	Last    int16             `json:"last,omitempty"`    // the attnum that was given last
+	Last    int16             `json:"last,omitempty"`    // the attnum that was given last when the stream came to the columns
 	Key     uint32            `json:"key,omitempty"`     // under FULL: what makes the key unique, by its oid
 	Moved   uint32            `json:"moved,omitempty"`   // of a table that is published with its schema: the transaction that moved it last
 	Defined map[int16]uint32  `json:"defined"`           // by attnum: the transaction that defined the column last
@@ -93,6 +93,14 @@ func differ[K, V comparable](a, b map[K]V) bool {
 	return false
 }
 
+// next is how src is stored now. A column that has come and gone since is still to come
+// in the stream, whatever the catalog says.
+func (s stored) next(src postgres.Table) stored {
+	now := storedOf(src)
+	now.Last = s.Last
+	return now
+}
+
 func (s stored) equal(now stored) bool {
 	return maps.Equal(s.Files, now.Files) && maps.Equal(s.Defined, now.Defined) && maps.Equal(s.Labels, now.Labels) &&
 		maps.Equal(s.Links, now.Links) && slices.Equal(s.LeftOut, now.LeftOut) && slices.Equal(s.Named, now.Named) && s.Last == now.Last && s.Key == now.Key && s.Moved == now.Moved
@@ -102,7 +110,8 @@ func (s stored) equal(now stored) bool {
 // two harmless changes with time between them don't look like the one that isn't. It
 // reports whether the table has to be opened anew.
 func (t *table) noteStored(ctx context.Context, src postgres.Table) (again bool, err error) {
-	s, now := t.snapshot(), storedOf(src)
+	s := t.snapshot()
+	now := s.Stored.next(src)
 	switch {
 	case s.Phase != phaseReplicating || src.OID != s.OID || src.Obstacle != "" || t.join != nil && !t.stopped() || s.Stored.equal(now):
 		return false, nil

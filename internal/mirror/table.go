@@ -308,7 +308,7 @@ func (m *mirror) openTable(ctx context.Context, f *file[tableState], published [
 			case park != "":
 				s.Phase, s.Reason, s.Absent = phaseParked, park, park == ReasonUnpublished || t.src.Passing
 			case s.Phase == phaseReplicating:
-				s.Stored = storedOf(t.src) // its chunks are history
+				s.Stored = s.Stored.next(t.src) // its chunks are history
 				s.attach(leavesOf(t.src), at, m.state.value.Acked)
 			}
 		})
