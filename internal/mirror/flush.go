@@ -82,7 +82,7 @@ func (r *reader) confirm(ctx context.Context, end landing.LSN) error {
 		return err
 	}
 	r.m.emit(Event{Kind: Confirmed, LSN: end})
-	if r.m.renewAt != 0 && end >= r.m.renewAt {
+	if at := r.m.renewal.at; at != 0 && end >= at {
 		return errAgain
 	}
 	return nil

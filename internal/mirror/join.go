@@ -160,7 +160,7 @@ func (j *join) patiently(ctx context.Context, snapshot string) error {
 		case away.IsZero():
 			away = start
 		}
-		if time.Since(start) > time.Minute { // it had come on
+		if time.Since(start) > j.m.cfg.comeOn && !errors.Is(err, errFabricMute) {
 			try = 0
 		}
 		if try >= joinTries && (away.IsZero() || time.Since(away) > j.m.cfg.lockPatience) {
@@ -300,6 +300,11 @@ func (m *mirror) follow(ctx context.Context) error {
 		}
 	}
 	for _, t := range m.tables {
+		if t.phase() != phaseParked { // a parked one may have been what has this name now
+			for _, p := range t.current().parts {
+				delete(m.parked, p.src.OID)
+			}
+		}
 		hold = hold || t.join != nil
 		if t.join != nil || t.phase() != phaseReplicating {
 			continue
@@ -382,6 +387,8 @@ func (t *table) begin(ctx context.Context) error {
 // dropPatience bounds the wait for Fabric to drop tables.
 const dropPatience = 15 * time.Minute
 
+var errFabricMute = errors.New("Fabric doesn't say whether it has dropped the table")
+
 // awaitDropped waits until Fabric has dropped tables, and returns those that it has
 // kept nevertheless. That it didn't answer once is no reason to stop.
 func (m *mirror) awaitDropped(ctx context.Context, tables []*table) (kept []*table, err error) {
@@ -400,6 +407,9 @@ func (m *mirror) awaitDropped(ctx context.Context, tables []*table) (kept []*tab
 		case err == nil && len(kept) == 0:
 			return nil, nil
 		case time.Now().Add(wait).After(deadline): // no other look
+			if err != nil {
+				err = fmt.Errorf("%w: %w", errFabricMute, err)
+			}
 			return kept, err
 		}
 		select {
@@ -473,7 +483,7 @@ type looks struct {
 
 // same says that what a snapshot and the stream bring of the table is as it is now.
 func (l looks) same(now postgres.Table) bool {
-	return l.definition == definition(now) && l.stored.changed(storedOf(now)) == ""
+	return l.definition == definition(now) && l.stored.changed(storedOf(now)) == "" && l.stored.Last == now.Attnums
 }
 
 // lookBefore reads how the tables are before a snapshot of them is there.
@@ -571,8 +581,8 @@ func (m *mirror) catalogChanged(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if others, err := m.unlike(publications); err != nil || others && m.renewAt == 0 {
-		return others, err
+	if again, err := m.renews(ctx, sql, publications); err != nil || again {
+		return again, err
 	}
 	published, plain, err := m.catalog(ctx, sql)
 	if err != nil {

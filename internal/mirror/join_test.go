@@ -516,25 +516,118 @@ func TestLockedBeforeOthers(t *testing.T) {
 }
 
 // A server that takes nobody in for a while, as during a slow shutdown or without a
-// connection left, is no table's fault: what is being joined waits, and isn't parked.
-func TestJoinWaitsForConnections(t *testing.T) {
-	b := newBench(t, tables...)
-	b.exec(`CREATE ROLE narrow LOGIN REPLICATION PASSWORD 'pw'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO narrow; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO narrow`)
-	t.Cleanup(func() { b.exec(`DROP OWNED BY narrow; DROP ROLE narrow`) })
-	cfg := b.config(b.landing)
-	cfg.Source.User, cfg.Watch = "narrow", time.Hour
-	var h heard
-	cfg.Events = h.hear
-	stop := b.start(cfg)
-	b.caughtUp()
-	b.exec(`ALTER ROLE narrow CONNECTION LIMIT 0`, `TRUNCATE moving`)
-	h.await(t, Retrying, joinTries+3)
-	if s := b.tableState("moving").value; s.Phase == phaseParked {
-		t.Errorf("it is parked: %s", s.Reason)
+// connection or a slot left, is no table's fault: what is being joined waits, and isn't
+// parked.
+func TestJoinWaitsForServer(t *testing.T) {
+	for what, full := range map[string]func(b *bench) (end func()){
+		"connections": func(b *bench) func() {
+			b.exec(`ALTER ROLE narrow CONNECTION LIMIT 0`)
+			return func() { b.exec(`ALTER ROLE narrow CONNECTION LIMIT -1`) }
+		},
+		"slots": func(b *bench) func() {
+			conn, err := pgx.Connect(context.Background(), b.url())
+			if err == nil {
+				_, err = conn.Exec(context.Background(), `SELECT pg_create_physical_replication_slot('full_' || i, false, true)
+					FROM generate_series(1, current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots)::int) i`)
+			}
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			return func() { conn.Close(context.Background()) }
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := newBench(t, tables...)
+			b.exec(`CREATE ROLE narrow LOGIN REPLICATION PASSWORD 'pw'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO narrow; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO narrow`)
+			t.Cleanup(func() { b.exec(`DROP OWNED BY narrow; DROP ROLE narrow`) })
+			cfg := b.config(b.landing)
+			cfg.Source.User, cfg.Watch = "narrow", time.Hour
+			var h heard
+			cfg.Events = h.hear
+			stop := b.start(cfg)
+			b.caughtUp()
+			end := full(b)
+			b.exec(`TRUNCATE moving`)
+			h.await(t, Retrying, joinTries+3)
+			if s := b.tableState("moving").value; s.Phase == phaseParked {
+				t.Errorf("it is parked: %s", s.Reason)
+			}
+			end()
+			b.exec(`INSERT INTO moving VALUES (1, 'x')`)
+			b.reaches("moving", phaseReplicating, 2)
+			b.caughtUp()
+			stop()
+			b.same()
+		})
 	}
-	b.exec(`ALTER ROLE narrow CONNECTION LIMIT -1`, `INSERT INTO moving VALUES (1, 'x')`)
-	b.reaches("moving", phaseReplicating, 2)
+}
+
+// While a table is copied that has the name of another one now, the slot keeps its
+// changes, though that one is parked and was what it is.
+func TestRenamedOverParked(t *testing.T) {
+	b := newBench(t, `CREATE TABLE a (id int PRIMARY KEY, n int); INSERT INTO a SELECT i, i FROM generate_series(1, 30) i`,
+		`CREATE TABLE a_new (id int PRIMARY KEY, n int); INSERT INTO a_new SELECT i, -i FROM generate_series(1, 30) i`, `CREATE TABLE small (id int PRIMARY KEY)`)
+	b.exec(`ALTER PUBLICATION p SET TABLE a, a_new, small`)
+	b.settle()
+	b.exec(`ALTER TABLE a RENAME TO a_old; ALTER TABLE a_new RENAME TO a`)
+	g := newGate(b.landing, "a", 0)
+	stop := b.start(b.config(g))
+	<-g.held
+	b.exec(`UPDATE a SET n = 1000 WHERE id = 1`)
+	for _, id := range []string{"1", "2"} { // with the second, the first is confirmed
+		b.exec(`INSERT INTO small VALUES (` + id + `)`)
+		eventually(t, "the change is published", func() bool { return b.target("small")[id] != "" })
+	}
+	close(g.open)
 	b.caughtUp()
 	stop()
-	b.same()
+	if s := b.tableState("a_new").value; s.Phase != phaseParked {
+		t.Errorf("what had the name before is %s", s.Phase)
+	}
+	b.equal(newTaker(t, b.landing, 1), "a", "a_old", "small")
+}
+
+// A session that holds a snapshot and is ended, as administrators do with those that
+// are idle in a transaction, is no fault of the table that is read next.
+func TestSnapshotEnded(t *testing.T) {
+	b := newBench(t, tables...)
+	g := newGate(b.landing, "heap", 2)
+	cfg := b.config(g)
+	cfg.chunk, cfg.Workers = 20, 1
+	stop := b.start(cfg)
+	b.caughtUp()
+	b.exec(blocks, `ALTER PUBLICATION p ADD TABLE heap`)
+	<-g.held
+	keeper := `FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction' AND query LIKE '%pg_export_snapshot%'`
+	if !b.holds(`EXISTS (SELECT ` + keeper + `)`) {
+		t.Fatal("nobody holds the snapshot")
+	}
+	b.exec(`SELECT pg_terminate_backend(pid) `+keeper, `UPDATE heap SET n = n + 1 WHERE id % 3 = 0`)
+	close(g.open)
+	b.caughtUp()
+	stop()
+	if s := b.tableState("heap").value; s.Phase != phaseReplicating {
+		t.Errorf("it is %s: %s", s.Phase, s.Reason)
+	}
+	b.equal(newTaker(t, b.landing, 1), "heap")
+}
+
+// A table is parked at last when Fabric doesn't say whether it has dropped it, however
+// long each look takes: the slot keeps what it will need.
+func TestFabricMute(t *testing.T) {
+	b := newBench(t, tables...)
+	b.settle()
+	if err := Ask(t.Context(), b.landing, Request{Kind: Resync, Schema: "public", Table: "plain"}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := b.config(b.landing)
+	cfg.dropPatience, cfg.comeOn = 250*time.Millisecond, 50*time.Millisecond
+	cfg.Fabric = func(context.Context) ([]FabricTable, error) { return nil, errors.New("no answer") }
+	stop := b.start(cfg)
+	b.reaches("plain", phaseParked, 1)
+	b.caughtUp()
+	stop()
+	if s := b.tableState("plain").value; !strings.Contains(s.Reason, errFabricMute.Error()) {
+		t.Errorf("it is parked because %q", s.Reason)
+	}
 }

@@ -68,6 +68,7 @@ type Config struct {
 
 	lockPatience time.Duration // and before it is parked, when they don't
 	dropPatience time.Duration // how long Fabric may take to drop a table
+	comeOn       time.Duration // a try to join tables that took longer had come on
 	unseen       time.Duration // how long nobody may have looked at the slot at least, before somebody else does
 }
 
@@ -105,6 +106,9 @@ func (c Config) withDefaults() Config {
 	if c.dropPatience == 0 {
 		c.dropPatience = dropPatience
 	}
+	if c.comeOn == 0 {
+		c.comeOn = time.Minute
+	}
 	if c.unseen == 0 {
 		c.unseen = 5 * time.Second
 	}
@@ -136,7 +140,7 @@ type mirror struct {
 	relations map[uint32]*table
 	parked    map[uint32]bool         // the oids of the parts of parked tables; the reader's
 	with      atomic.Pointer[reading] // the publications
-	renewAt   landing.LSN             // where the slot may be read with others, too; 0: there are none
+	renewal   renewal                 // to others, if there are any; written between two rounds
 	repairs   chan repairing          // to the round's flusher; nil until the slot is followed
 	system    system
 	fresh     bool        // this attempt made the slot, and its snapshot is there
@@ -330,11 +334,11 @@ func passwordRefused(err error) bool {
 
 // unreachable says that the server takes nobody new in at the moment: it can't be
 // reached, is shutting down, which may take long while those that it has go on, or has
-// no connection left.
+// no connection, slot, memory or disk left.
 func unreachable(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return slices.Contains([]string{"08", "57"}, pg.Code[:2]) || pg.Code == "53300" // connection, operator, too_many_connections
+		return slices.Contains([]string{"08", "53", "57"}, pg.Code[:2]) // connection, resources, operator
 	}
 	var connect *pgconn.ConnectError
 	return errors.As(err, &connect)

@@ -87,33 +87,49 @@ func TestRenamedPartition(t *testing.T) {
 	b.equal(newTaker(t, b.landing, 1), "parted", "small", "zlast")
 }
 
-// What changes of a paused table doesn't hold the slot while another one is copied:
-// it begins anew when it is resumed.
-func TestPausedHoldsNothing(t *testing.T) {
-	b := newBench(t, tables...)
-	g := newGate(b.landing, "zlast", 0)
-	stop := b.start(b.config(g))
-	b.caughtUp()
-	if err := Ask(t.Context(), b.landing, Request{Kind: Pause, Schema: "public", Table: "plain"}); err != nil {
-		t.Fatal(err)
+// What changes of a table that is paused, or parked meanwhile, doesn't hold the slot
+// while another one is copied: it begins anew later.
+func TestParkedHoldsNothing(t *testing.T) {
+	for _, kind := range []RequestKind{Pause, Resync} {
+		t.Run(string(kind), func(t *testing.T) {
+			b := newBench(t, tables...)
+			g := newGate(b.landing, "zlast", 0)
+			cfg := b.config(g)
+			cfg.maxRow = 4000
+			b.exec(`DROP TABLE toast`)
+			stop := b.start(cfg)
+			b.caughtUp()
+			ask := func(kind RequestKind) {
+				t.Helper()
+				if err := Ask(t.Context(), b.landing, Request{Kind: kind, Schema: "public", Table: "plain"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if kind == Pause {
+				ask(Pause)
+				b.reaches("plain", phaseParked, 1)
+			}
+			b.exec(`CREATE TABLE zlast (id int PRIMARY KEY, v text)`, `INSERT INTO zlast SELECT i, 'v' FROM generate_series(1, 100) i`, `ALTER PUBLICATION p ADD TABLE zlast`)
+			<-g.held
+			b.exec(`UPDATE plain SET note = repeat('x', 5000) WHERE id = 1`)
+			b.reaches("plain", phaseParked, 1)
+			b.exec(`UPDATE plain SET note = 'small' WHERE id = 1`)
+			now := b.position("SELECT pg_current_wal_lsn()::text")
+			eventually(t, "the slot is told of what nobody needs", func() bool {
+				b.exec("SELECT pg_logical_emit_message(true, 'test', '')")
+				return b.confirmed() > now
+			})
+			b.exec(`UPDATE zlast SET v = 'while it is copied'`)
+			if kind == Pause {
+				ask(Resume)
+			} else {
+				ask(Resync)
+			}
+			close(g.open)
+			b.reaches("plain", phaseReplicating, 2)
+			b.caughtUp()
+			stop()
+			b.equal(newTaker(t, b.landing, 1), "plain", "zlast")
+		})
 	}
-	b.reaches("plain", phaseParked, 1)
-	b.exec(`CREATE TABLE zlast (id int PRIMARY KEY, v text)`, `INSERT INTO zlast SELECT i, 'v' FROM generate_series(1, 100) i`, `ALTER PUBLICATION p ADD TABLE zlast`)
-	<-g.held
-	b.exec(`UPDATE plain SET n = 1 WHERE id = 1`)
-	now := b.position("SELECT pg_current_wal_lsn()::text")
-	eventually(t, "the slot is told of what nobody needs", func() bool {
-		b.exec("SELECT pg_logical_emit_message(true, 'test', '')")
-		return b.confirmed() > now
-	})
-	b.exec(`UPDATE zlast SET v = 'while it is copied'`)
-	if err := Ask(t.Context(), b.landing, Request{Kind: Resume, Schema: "public", Table: "plain"}); err != nil {
-		t.Fatal(err)
-	}
-	close(g.open)
-	b.reaches("plain", phaseReplicating, 2)
-	b.caughtUp()
-	stop()
-	b.same()
-	b.compare([][3]string{{"zlast", "id, v", "id"}})
 }

@@ -191,33 +191,73 @@ func (m *mirror) unlike(now map[string]uint32) (bool, error) {
 	return len(now) > len(with), nil
 }
 
+// renewal is how far the slot has to be before it is read with other publications.
+type renewal struct {
+	with reading
+	next uint64      // the first transaction that began when they were there
+	at   landing.LSN // behind everything of the transactions before it; 0 while some of them run
+}
+
 // renew has the slot read with the publications that are new, between two rounds, once
-// it is past everything that was written when they were seen first.
+// it is past all that was written by transactions that may have begun before them: the
+// server reads each with the publications that it has seen.
 func (m *mirror) renew(ctx context.Context, sql *pgx.Conn) error {
 	now, err := postgres.Publications(ctx, sql, m.cfg.Publications)
 	if err != nil {
 		return err
 	}
 	others, err := m.unlike(now)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case !others:
-		m.renewAt = 0
-	case m.renewAt == 0:
-		at, err := postgres.WrittenUpTo(ctx, sql)
-		if err != nil {
-			return err
+	}
+	if !others {
+		m.renewal = renewal{}
+	} else {
+		if !maps.Equal(m.renewal.with, now) {
+			_, next, err := postgres.Running(ctx, sql)
+			if err != nil {
+				return err
+			}
+			m.renewal = renewal{with: now, next: next}
 		}
-		m.renewAt = landing.LSN(at)
-	case m.state.value.Acked >= m.renewAt:
-		m.renewAt = 0
-		m.with.Store((*reading)(&now))
+		if m.renewal.at == 0 {
+			oldest, _, err := postgres.Running(ctx, sql)
+			if err != nil {
+				return err
+			}
+			if oldest >= m.renewal.next {
+				at, err := postgres.WrittenUpTo(ctx, sql)
+				if err != nil {
+					return err
+				}
+				m.renewal.at = landing.LSN(at)
+			}
+		}
+		if m.renewal.at != 0 && m.state.value.Acked >= m.renewal.at {
+			m.renewal = renewal{}
+			m.with.Store((*reading)(&now))
+		}
 	}
 	if with := *m.with.Load(); !maps.Equal(with, m.state.value.Publications) {
 		return m.state.change(ctx, func(s *mirrorState) { s.Publications = with })
 	}
 	return nil
+}
+
+// renews reports whether renew has something to do, in the middle of a round.
+func (m *mirror) renews(ctx context.Context, sql *pgx.Conn, now map[string]uint32) (bool, error) {
+	others, err := m.unlike(now)
+	if err != nil || !others {
+		return false, err
+	}
+	if !maps.Equal(m.renewal.with, now) {
+		return true, nil
+	}
+	if m.renewal.at != 0 {
+		return false, nil // confirm sees when
+	}
+	oldest, _, err := postgres.Running(ctx, sql)
+	return oldest >= m.renewal.next, err
 }
 
 // slotNotOurs is the code of the Fault that somebody else's slot has our name: that one

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgmirror/pgmirror/internal/landing"
+	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/store"
 )
 
@@ -251,6 +253,106 @@ func TestNewPublication(t *testing.T) {
 			b.equal(newTaker(t, b.landing, 1), "plain", "log")
 		})
 	}
+}
+
+// A transaction that began before a publication was made is decoded without it, however
+// late it ends.
+func TestNewPublicationUnderTransaction(t *testing.T) {
+	b := newBench(t, thirty, `CREATE TABLE log (v text)`, `INSERT INTO log VALUES ('a')`)
+	b.exec(`ALTER PUBLICATION p SET TABLE plain`)
+	b.settle()
+	open, err := pgx.Connect(t.Context(), b.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close(context.Background())
+	if _, err := open.Exec(t.Context(), "BEGIN; UPDATE plain SET n = 100 WHERE id = 1"); err != nil {
+		t.Fatal(err)
+	}
+	b.exec(`CREATE PUBLICATION q FOR TABLE log WITH (publish = 'insert, truncate')`)
+	cfg := b.config(b.landing)
+	cfg.Publications = []string{"p", "q"}
+	var h heard
+	cfg.Events = h.hear
+	stop := b.start(cfg)
+	for range 3 {
+		h.looked(t)
+		_, confirms := h.last(Confirmed)
+		b.exec(`SELECT pg_logical_emit_message(false, 'test', '')`) // the slot goes beyond the publication, and nothing is decoded for that
+		h.await(t, Confirmed, confirms+1)
+	}
+	if _, err := open.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	b.reaches("log", phaseReplicating, 1)
+	b.caughtUp()
+	if e, n := h.last(Retrying); n > 0 {
+		t.Errorf("%d tries more: %s", n, e.Reason)
+	}
+	stop()
+	b.exec(`ALTER PUBLICATION p ADD TABLE log`) // only that equal finds it
+	b.equal(newTaker(t, b.landing, 1), "plain", "log")
+}
+
+// The slot is read with the publications that are there once it is past all that began
+// before the last of them was seen, and at once if it is.
+func TestRenewal(t *testing.T) {
+	b := newBench(t, thirty)
+	b.settle()
+	m := &mirror{cfg: b.config(b.landing), run: "r"}
+	m.cfg.Publications = []string{"p", "q", "r"}
+	var err error
+	if m.state, err = load[mirrorState](t.Context(), b.landing, mirrorFile); err != nil {
+		t.Fatal(err)
+	}
+	acked := func(at landing.LSN) {
+		if err := m.state.change(t.Context(), func(s *mirrorState) { s.Run, s.Acked = m.run, at }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	acked(1)
+	conn, err := pgx.Connect(t.Context(), b.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	expect := func(what string, renews, reads int) {
+		t.Helper()
+		now, err := postgres.Publications(t.Context(), conn, m.cfg.Publications)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := m.renews(t.Context(), conn, now); err != nil || again != (renews > 0) {
+			t.Errorf("%s: it renews %t, %v", what, again, err)
+		}
+		if err := m.renew(t.Context(), conn); err != nil || len(m.publications()) != reads {
+			t.Errorf("%s: the slot is read with %q, %v; want %d", what, m.publications(), err, reads)
+		}
+	}
+	now, err := postgres.Publications(t.Context(), conn, []string{"p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.read(now)
+	expect("nothing is new", 0, 1)
+	_, end := b.writer()
+	b.exec(`CREATE PUBLICATION q`)
+	expect("q is new", 1, 1)
+	expect("a transaction is open", 0, 1)
+	end()
+	expect("it has ended", 1, 1)
+	expect("the slot isn't there yet", 0, 1)
+	b.exec(`CREATE PUBLICATION r`)
+	acked(m.renewal.at)
+	expect("r is new, and the slot where it is known of q", 1, 1)
+	expect("the slot isn't past r", 0, 1)
+	acked(m.renewal.at)
+	expect("the slot is past r", 0, 3)
+	b.exec(`DROP PUBLICATION r`, `DROP PUBLICATION q`)
+	m.read(now)
+	b.exec(`CREATE PUBLICATION q`)
+	acked(1 << 60)
+	expect("the slot is past q before it is seen", 1, 2)
 }
 
 // A slot that is made while others change definitions is one that can be followed.

@@ -324,6 +324,11 @@ func (r *reader) leave(t *table, reason string, rebuild bool) {
 		r.begin(r.m.cfg.Freshness)
 	}
 	t.followed, t.changes = false, nil
+	if !rebuild {
+		for _, p := range t.parts {
+			r.m.parked[p.src.OID] = true
+		}
+	}
 	r.waiting.parks = append(r.waiting.parks, parking{t, reason, rebuild})
 }
 

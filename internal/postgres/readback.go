@@ -95,8 +95,7 @@ func snapshotSees(ctx context.Context, conn *pgx.Conn, xids []uint32) (seen bool
 	if len(xids) == 0 {
 		return true, nil
 	}
-	var xmax uint64
-	err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint").Scan(&xmax)
+	_, xmax, err := Running(ctx, conn)
 	if err != nil {
 		return false, err
 	}
@@ -118,18 +117,17 @@ func AwaitVisible(ctx context.Context, conn *pgx.Conn, within time.Duration) err
 	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_is_in_recovery()").Scan(&standby); err != nil || standby {
 		return err // a standby shows a commit before its log can be read
 	}
-	var next string // every transaction until now has a lower number
-	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_xact_id()::text").Scan(&next); err != nil {
+	var next uint64 // every transaction until now has a lower number
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_xact_id()::text::bigint").Scan(&next); err != nil {
 		return err
 	}
 	for deadline, wait := time.Now().Add(within), time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		var over bool
-		err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) >= $1::text::pg_catalog.xid8", next).Scan(&over)
-		if err != nil || over {
+		oldest, _, err := Running(ctx, conn)
+		if err != nil || oldest >= next {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%w: a transaction is open since before %s was begun", ErrNotVisible, next)
+			return fmt.Errorf("%w: a transaction is open since before %d was begun", ErrNotVisible, next)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -233,6 +231,14 @@ func WrittenUpTo(ctx context.Context, conn *pgx.Conn) (LSN, error) {
 		return 0, err
 	}
 	return ParseLSN(at)
+}
+
+// Running is the oldest transaction that has an id and has not ended, and the first id
+// that was not given yet. They count on beyond 32 bits.
+func Running(ctx context.Context, conn *pgx.Conn) (oldest, next uint64, err error) {
+	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_snapshot_xmin(s)::text::bigint, pg_catalog.pg_snapshot_xmax(s)::text::bigint
+		FROM pg_catalog.pg_current_snapshot() s`).Scan(&oldest, &next)
+	return oldest, next, err
 }
 
 // readSome reads the rows of keys from ≤ i < to, and says of each how large it is.

@@ -96,6 +96,10 @@ func (r *SnapshotReader) begin(ctx context.Context) error {
 	if err != nil {
 		_ = r.end(ctx)
 	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && (pg.Code == "22023" || pg.Code == "42704") { // invalid_parameter_value; from 17 on undefined_object
+		return errors.New("the snapshot is gone with the session that held it: " + pg.Message) // no fault of the table that is read
+	}
 	return err
 }
 
