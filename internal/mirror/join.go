@@ -387,7 +387,7 @@ func (t *table) begin(ctx context.Context) error {
 // dropPatience bounds the wait for Fabric to drop tables.
 const dropPatience = 15 * time.Minute
 
-var errFabricMute = errors.New("Fabric doesn't say whether it has dropped the table")
+var errFabricMute = errors.New("no word from Fabric whether it has dropped the table")
 
 // awaitDropped waits until Fabric has dropped tables, and returns those that it has
 // kept nevertheless. That it didn't answer once is no reason to stop.
