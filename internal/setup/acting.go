@@ -23,10 +23,14 @@ func (c *Clients) powerless(ctx context.Context, facts *Facts, session *admin.Se
 			return Finding{}, false, err
 		}
 		if !can {
-			return blocked("AdminRights", c.Config.Admin.User+" can't act for "+t.Owner+", who owns "+t.String(),
-				c.psql(facts, fmt.Sprintf("GRANT %q TO %q", t.Owner, c.Config.Admin.User))), false, nil
+			return c.cannotAct(facts, t.Owner, ", who owns "+t.String()), false, nil
 		}
 		able[t.Owner] = true
 	}
 	return Finding{}, true, nil
+}
+
+// cannotAct tells of a role whose rights the administrator lacks, and can't give itself.
+func (c *Clients) cannotAct(f *Facts, role, more string) Finding {
+	return blocked("AdminRights", c.Config.Admin.User+" can't act for "+role+more, c.dba(f, fmt.Sprintf("GRANT %q TO %q", role, c.Config.Admin.User)))
 }

@@ -53,8 +53,16 @@ func (c *Clients) serverPage(page string) string {
 	return "open https://portal.azure.com/#resource" + c.Config.Server.ID + "/" + page
 }
 
-// psql is a statement for a DBA.
+// psql is a statement for the administrator.
 func (c *Clients) psql(f *Facts, sql string) string {
+	return c.psqlAs(f, sql, "-U", c.Config.Admin.User)
+}
+
+// dba is a statement for somebody with more rights than the administrator has, whoever
+// that is.
+func (c *Clients) dba(f *Facts, sql string) string { return c.psqlAs(f, sql) }
+
+func (c *Clients) psqlAs(f *Facts, sql string, user ...string) string {
 	words := []string{"psql"}
 	if f.Host != "" {
 		words = append(words, "-h", f.Host)
@@ -62,7 +70,7 @@ func (c *Clients) psql(f *Facts, sql string) string {
 	if p := c.Config.Server.Port; p != 5432 {
 		words = append(words, "-p", strconv.Itoa(p))
 	}
-	return ShellLine(append(words, "-U", c.Config.Admin.User, "-d", c.Config.Server.Database, "-c", sql)...)
+	return ShellLine(append(append(words, user...), "-d", c.Config.Server.Database, "-c", sql)...)
 }
 
 // ShellLine is a command line to type: words that a shell would read as something

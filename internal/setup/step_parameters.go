@@ -145,18 +145,22 @@ func (s parametersStep) checkElsewhere(ctx context.Context, f *Facts) (Finding, 
 	if self.WALLevel == "logical" {
 		return asWanted("wal_level=logical"), nil
 	}
-	return s.walLevel(ctx, f, session)
+	return s.walLevel(ctx, f, session, self.Super)
 }
 
-// walLevel is how it is set where this server runs.
-func (s parametersStep) walLevel(ctx context.Context, f *Facts, session *admin.Session) (Finding, error) {
+// walLevel is how it is set where this server runs; in SQL by a superuser.
+func (s parametersStep) walLevel(ctx context.Context, f *Facts, session *admin.Session, super bool) (Finding, error) {
 	settings, err := session.ProviderSettings(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
 	name, next := providerOf(f.Host, settings)
 	if name == "" {
-		return blocked("WALLevel", "wal_level isn't logical; it takes a restart of the server once it is set", s.psql(f, "ALTER SYSTEM SET wal_level = 'logical'")), nil
+		line := s.dba
+		if super {
+			line = s.psql
+		}
+		return blocked("WALLevel", "wal_level isn't logical; it takes a restart of the server once it is set", line(f, "ALTER SYSTEM SET wal_level = 'logical'")), nil
 	}
 	return blocked("WALLevel", "wal_level isn't logical; "+name+" has a switch of its own for it", next), nil
 }

@@ -64,7 +64,7 @@ func (s publicationStep) todo(ctx context.Context, f *Facts) ([]admin.Statement,
 	}
 	for _, p := range f.publications {
 		if p.AllTables {
-			return nil, blocked("PublicationForAll", p.Name, s.psql(f, "DROP PUBLICATION \""+p.Name+"\"")), nil
+			return nil, blocked("PublicationForAll", p.Name, s.dba(f, "DROP PUBLICATION \""+p.Name+"\"")), nil
 		}
 	}
 	found := asWanted(s.Config.Publication())

@@ -32,7 +32,7 @@ func (s undoOwnershipStep) Check(ctx context.Context, f *Facts) (Finding, error)
 				return blocked("FormerOwnerGone", m.String()+" belonged to "+m.Former+", who isn't there any more", s.psql(f, "CREATE ROLE \""+m.Former+"\"")), nil
 			}
 			if can, err := session.CanAct(ctx, role); err != nil || !can {
-				return blocked("AdminRights", s.Config.Admin.User+" can't act for "+role, s.psql(f, "GRANT \""+role+"\" TO \""+s.Config.Admin.User+"\"")), err
+				return s.cannotAct(f, role, ""), err
 			}
 		}
 		items, back = append(items, m.String()), append(back, m.String()+" to "+m.Former)

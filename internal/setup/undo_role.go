@@ -59,7 +59,7 @@ func (s undoRoleStep) judge(ctx context.Context, f *Facts, session *admin.Sessio
 	}
 	for _, role := range append(grantors, name) {
 		if can, err := session.CanAct(ctx, role); err != nil || !can {
-			return blocked("AdminRights", s.Config.Admin.User+" can't act for "+role, s.psql(f, "GRANT \""+role+"\" TO \""+s.Config.Admin.User+"\"")), err
+			return s.cannotAct(f, role, ""), err
 		}
 	}
 	found := Finding{Action: Delete, Reason: "RoleThere", Have: name, Want: "dropped, with its rights in " + s.Config.Server.Database, Items: []string{name, "rights of " + name},

@@ -188,6 +188,26 @@ func TestBegunMirrorIsLeft(t *testing.T) {
 	}
 }
 
+// What the administrator may not do is said in a line for somebody who may.
+func TestLineForAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if got := w.rows(t, "SELECT rolsuper::text FROM pg_roles WHERE rolname = 'pgadmin'"); got[0] == "true" {
+		t.Skip("before 16 the administrator is a superuser")
+	}
+	w.exec(t, "CREATE ROLE stranger; CREATE TABLE strange (id int PRIMARY KEY); ALTER TABLE strange OWNER TO stranger")
+	cfg := w.config(t, "mode: open\nmirror: {tables: [public.strange]}\n")
+	f := find(t, plan(t, cfg), "read-grants")
+	_, sql, ok := strings.Cut(f.Hint, " -c '")
+	if f.Code != "AdminRights" || !ok || strings.Contains(f.Hint, "-U") {
+		t.Fatalf("got %+v", f)
+	}
+	w.exec(t, strings.TrimSuffix(sql, "'"))
+	if f := find(t, plan(t, cfg), "read-grants"); f.Action == setup.Blocked {
+		t.Errorf("got %+v after it was done", f)
+	}
+}
+
 const named = "SELECT p.pubname || '.' || c.relname FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid ORDER BY 1"
 
 // picked are the names of the tables that a plan picks.
