@@ -16,6 +16,7 @@ import (
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 type statusOptions struct {
@@ -56,8 +57,8 @@ func runStatus(ctx context.Context, o statusOptions, s streams) error {
 	}
 	defer ses.close(ctx)
 	for _, f := range ses.plan {
-		if f.NotJoined() != "" {
-			s.say("warning[TableNotJoined]: asked for, and not in the mirror: %s\n  next: %s", f.NotJoined(), s.next(f.Hint))
+		if f.Action == setup.None && f.Code == "TableNotJoined" {
+			s.say("warning[%s]: %s\n  next: %s", f.Code, f.Have, s.next(f.Hint))
 		}
 	}
 	for {

@@ -65,7 +65,8 @@ copies them while the others go on.
 
 A partitioned table is one table: add it, and not its partitions, which come with
 it, also those that are made later. Where each of them was mirrored as a table of
-its own, they leave the publications.`, changesTables(addTables), "dry-run wait"},
+its own, they leave the publications; without a primary key it is refused then, since
+their updates and deletes would be mirrored no more.`, changesTables(addTables), "dry-run wait"},
 		{"remove TABLE...", "Take tables out: Fabric drops them, PostgreSQL keeps them",
 			`Takes the tables out of the publication and removes their folders from the landing
 zone, upon which Fabric drops its tables. Nothing happens to PostgreSQL's.`, changesTables(removeTables), "dry-run wait"},
@@ -156,8 +157,13 @@ func (m *openMirror) table(name string) (*postgres.Table, error) {
 		}
 		whole = above[len(above)-1].String()
 	}
+	for i := range m.facts.Tables {
+		if t := &m.facts.Tables[i]; t.String() == whole && m.facts.Within[schema+"."+table] != "" && t.Obstacle != "" {
+			return nil, fail(exitPrecondition, "TableInAnother", "pgmirror explain TableInAnother", "%s.%s is a partition of %s, which is asked for as one table and can't be mirrored: %s", schema, table, whole, t.Obstacle)
+		}
+	}
 	if whole != "" {
-		return nil, fail(exitPrecondition, "TableInAnother", setup.ShellLine("pgmirror", "tables", "add", whole), "%s.%s is a partition of %s, which is mirrored as one table", schema, table, whole)
+		return nil, fail(exitPrecondition, "TableInAnother", setup.ShellLine("pgmirror", "tables", "add", whole), "%s.%s is a partition of %s, which is taken as one table", schema, table, whole)
 	}
 	return nil, fail(exitError, "TableNotFound", "pgmirror tables list", "the database has no table %s.%s", schema, table)
 }

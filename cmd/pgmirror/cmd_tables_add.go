@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/postgres"
@@ -76,6 +77,9 @@ func (m *openMirror) joining(ctx context.Context, a *admin.Session, tables []str
 		if t.Obstacle != "" {
 			return nil, nil, false, fail(exitPrecondition, "TableRefused", "pgmirror plan", "table %s can't be mirrored: %s", t, t.Obstacle)
 		}
+		if err := m.keepsUpdates(ctx, a, t); err != nil {
+			return nil, nil, false, err
+		}
 		rights, err := m.readRights(ctx, a, t)
 		if err != nil {
 			return nil, nil, false, setupFailure(err)
@@ -115,6 +119,21 @@ func (m *openMirror) whole(ctx context.Context, a *admin.Session, t *postgres.Ta
 		*t = one[0]
 	}
 	return setupFailure(err)
+}
+
+// keepsUpdates refuses a partitioned table that would only be added to, while partitions
+// of it are mirrored with their updates and deletes.
+func (m *openMirror) keepsUpdates(ctx context.Context, a *admin.Session, t *postgres.Table) error {
+	p, _, err := a.Publication(ctx, m.cfg.Publication())
+	if err != nil {
+		return setupFailure(err)
+	}
+	parts := slices.DeleteFunc(p.Tables, func(part string) bool { return !m.within(part, t) })
+	if setup.Keyed(t) || len(parts) == 0 {
+		return nil
+	}
+	return fail(exitPrecondition, "UpdatesLost", "pgmirror explain UpdatesLost", "table %s has no primary key, so that as one table only its inserts would be mirrored; updates and deletes of its partitions are mirrored now: %s",
+		t, strings.Join(parts, ", "))
 }
 
 // uniting takes a table's partitions out of the publications: what is mirrored of one

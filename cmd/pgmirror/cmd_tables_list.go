@@ -10,7 +10,6 @@ import (
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/mirror"
 	"github.com/pgmirror/pgmirror/internal/postgres"
-	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
 // listedTable is a table as the database, the publications and the landing zone
@@ -140,7 +139,7 @@ func (m *openMirror) absent(t *postgres.Table) string {
 	case t.Obstacle != "":
 		return t.Obstacle
 	}
-	return "not published: " + setup.ShellLine("pgmirror", "tables", "add", t.String())
+	return "not published: tables add takes it in"
 }
 
 func (t *listedTable) take(st mirror.TableState) {

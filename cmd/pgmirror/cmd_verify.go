@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/setup"
 	"github.com/pgmirror/pgmirror/internal/store"
 	"github.com/pgmirror/pgmirror/internal/verify"
@@ -214,16 +215,13 @@ func (o verifyOptions) deltaTables(ses *session) (tables store.Store, place stri
 // wanted tells which tables must be in the mirror: those named on the command
 // line, and all that set-up picked.
 func (o verifyOptions) wanted(ses *session) func(verify.TableResult) bool {
+	picked := func(name string) bool {
+		return slices.ContainsFunc(ses.facts.Picked, func(p postgres.Table) bool { return p.String() == name })
+	}
 	return func(t verify.TableResult) bool {
-		if slices.Contains(o.tables, t.Name) || slices.Contains(o.tables, t.Schema+"."+t.Name) {
-			return true
-		}
-		for _, p := range ses.facts.Picked {
-			if p.Schema == t.Schema && p.Name == t.Name {
-				return true
-			}
-		}
-		return ses.facts.Within[t.Schema+"."+t.Name] != "" // and its table isn't in the mirror, else it were compared with that
+		name := t.Schema + "." + t.Name
+		return slices.Contains(o.tables, t.Name) || slices.Contains(o.tables, name) ||
+			picked(name) || picked(ses.facts.Within[name]) // and its table isn't in the mirror, else it were compared with that
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/postgres"
+	"github.com/pgmirror/pgmirror/internal/setup"
 	"github.com/pgmirror/pgmirror/internal/verify"
 )
 
@@ -34,6 +36,19 @@ func TestWhatToTypeAfterVerify(t *testing.T) {
 	} {
 		if tt.got != tt.want {
 			t.Errorf("got %s, want %s", tt.got, tt.want)
+		}
+	}
+}
+
+// Partitions of a table that can't be mirrored needn't be there.
+func TestWantedOfVerify(t *testing.T) {
+	ses := &session{facts: setup.Facts{
+		Picked: []postgres.Table{{Schema: "public", Name: "events"}},
+		Within: map[string]string{"public.events_1": "public.events", "public.broken_1": "public.broken"},
+	}}
+	for name, want := range map[string]bool{"events": true, "events_1": true, "named": true, "other": false, "broken_1": false} {
+		if got := (verifyOptions{tables: []string{"named"}}).wanted(ses)(verify.TableResult{Schema: "public", Name: name}); got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
 	}
 }

@@ -168,8 +168,8 @@ func (p *patient) step(ctx context.Context, s setup.Step) diagnosis {
 	}
 	f := plan[0]
 	switch {
-	case f.Action == setup.None && f.NotJoined() != "":
-		return diagnosis{State: checkWarning, Code: "TableNotJoined", Text: "asked for, and not in the mirror: " + f.NotJoined(), Next: f.Hint}
+	case f.Action == setup.None && f.Code != "":
+		return diagnosis{State: checkWarning, Code: f.Code, Text: f.Have, Next: f.Hint}
 	case f.Action == setup.None:
 		return diagnosis{State: checkOK, Text: f.Have}
 	case f.Action == setup.Blocked:

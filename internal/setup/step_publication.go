@@ -68,7 +68,7 @@ func (s publicationStep) todo(ctx context.Context, f *Facts) ([]admin.Statement,
 		}
 	}
 	found := asWanted(s.Config.Publication())
-	found.Notes, found.Hint = s.notes(f)
+	s.tell(f, &found)
 	var todo []admin.Statement
 	for _, insertOnly := range []bool{false, true} {
 		more, err := s.one(ctx, f, session, insertOnly)
@@ -149,11 +149,12 @@ func (f *Facts) publishedIn(t *postgres.Table) []string {
 	return out
 }
 
-// notes are on what the publications have and isn't asked for, and on what is asked for
-// and isn't in the mirror; hint takes that in.
-func (s publicationStep) notes(f *Facts) (notes []Note, hint string) {
+// tell tells of what the publications have and isn't asked for, and of what is asked for
+// and isn't in the mirror; the hint takes that in.
+func (s publicationStep) tell(f *Facts, found *Finding) {
+	note := func(code, subject, text string) { found.Notes = append(found.Notes, Note{code, subject, text}) }
 	picked := map[string]bool{}
-	var out, apart []string // not in the mirror; of those, the ones whose partitions are
+	var out, add []string // not in the mirror; those of them that lose nothing by tables add
 	for i := range f.Picked {
 		t := &f.Picked[i]
 		picked[t.String()] = true
@@ -161,54 +162,67 @@ func (s publicationStep) notes(f *Facts) (notes []Note, hint string) {
 		switch {
 		case f.begun && len(in) == 0:
 			out = append(out, t.String())
-			if slices.ContainsFunc(t.Leaves, func(l postgres.Table) bool { return len(f.named(l.String())) > 0 }) {
-				apart = append(apart, t.String())
+			if len(f.updated(t)) == 0 {
+				add = append(add, t.String())
 			}
 		case t.Kind == 'p' && len(t.Key) > 0: // somebody may see to its new partitions' replica identity
 		case f.begun && !slices.Contains(in, name):
-			notes = append(notes, Note{"OtherPublication", t.String(), "is in publication " + in[0] + " and belongs in " + name + ": " +
-				"ALTER PUBLICATION … DROP TABLE there, then " + ShellLine("pgmirror", "tables", "add", t.String())})
+			note("OtherPublication", t.String(), "is in publication "+in[0]+" and belongs in "+name+": ALTER PUBLICATION … DROP TABLE there, then tables add")
 		}
 	}
+	apart := map[string]bool{} // partitioned tables that aren't in the mirror, and partitions of theirs are
 	for _, p := range f.publications {
 		for _, table := range p.Tables {
-			whole := f.Within[table]
-			switch {
-			case picked[table] || slices.Contains(apart, whole):
-			case whole != "":
-				notes = append(notes, Note{"PublishedUnlisted", table, "is in publication " + p.Name + " besides " + whole + ", whose partition it is; detached it would go on as a table of its own"})
+			switch whole := f.Within[table]; {
+			case picked[table]:
+			case whole == "":
+				note("PublishedUnlisted", table, "is in publication "+p.Name+" and isn't asked for; left as it is")
+			case len(f.named(whole)) > 0 || !f.begun && picked[whole]:
+				note("PublishedUnlisted", table, "is in publication "+p.Name+" besides "+whole+", whose partition it is; detached it would go on as a table of its own")
 			default:
-				notes = append(notes, Note{"PublishedUnlisted", table, "is in publication " + p.Name + " and isn't asked for; left as it is"})
+				apart[whole] = true
 			}
 		}
 	}
 	if f.unpublished {
-		notes = append(notes, Note{"PublicationGone", s.Config.Publication(), "was there, and is made with every table that is asked for: also with what tables remove took out, unless mirror.tables leaves it out"})
+		note("PublicationGone", s.Config.Publication(), "was there, and is made with every table that is asked for: also with what tables remove took out, unless mirror.tables leaves it out")
 	}
-	for _, table := range apart {
-		notes = append(notes, Note{"PublishedApart", table, "its partitions are published each as a table of its own, and a new one isn't: " +
-			"tables add has it be one table, which is copied; what is mirrored of the partitions stays until tables remove"})
-	}
-	if len(out) == 0 {
-		return notes, ""
-	}
-	hint = "pgmirror tables list"
-	if len(out) <= 8 {
-		hint = ShellLine(append([]string{"pgmirror", "tables", "add"}, out...)...)
-	}
-	return append(notes, Note{notJoined, strings.Join(out, ", "), "in no publication, so not in the mirror: take in what is wanted with " + hint}), hint
-}
-
-// notJoined is the code of what is asked for and isn't in the mirror.
-const notJoined = "TableNotJoined"
-
-// NotJoined are the tables of which a finding says that they are asked for and aren't
-// in the mirror; its Hint takes them in.
-func (f Finding) NotJoined() string {
-	for _, n := range f.Notes {
-		if n.Code == notJoined {
-			return n.Subject
+	for i := range f.Tables {
+		if t := &f.Tables[i]; apart[t.String()] {
+			note("PublishedApart", t.String(), "its partitions are published each as a table of its own, and a new one isn't: "+f.uniting(t))
 		}
 	}
-	return ""
+	if len(out) == 0 {
+		return
+	}
+	note("TableNotJoined", strings.Join(out, ", "), "in no publication, so not in the mirror: take in what is wanted with tables add")
+	found.Code, found.Have, found.Hint = "TableNotJoined", "asked for, and not in the mirror: "+strings.Join(out, ", "), "pgmirror tables list"
+	if len(add) > 0 && len(add) <= 8 {
+		found.Hint = ShellLine(append([]string{"pgmirror", "tables", "add"}, add...)...)
+	}
+}
+
+// uniting is what comes of a partitioned table whose partitions are published apart.
+func (f *Facts) uniting(t *postgres.Table) string {
+	switch {
+	case t.Obstacle != "":
+		return "as one table it can't be mirrored, and they go on as they are"
+	case len(f.updated(t)) > 0:
+		return "as one table it would only be added to, without a primary key, and their updates and deletes are mirrored now; give it a primary key before tables add"
+	}
+	return "tables add has it be one table, which is copied; what is mirrored of the partitions stays until tables remove"
+}
+
+// updated are the partitions of a table without a primary key whose updates and deletes
+// are published: as one table it would only be added to.
+func (f *Facts) updated(t *postgres.Table) []string {
+	var out []string
+	for _, p := range f.publications {
+		for _, table := range p.Tables {
+			if p.Updates && f.Within[table] == t.String() && !Keyed(t) {
+				out = append(out, table)
+			}
+		}
+	}
+	return out
 }

@@ -188,6 +188,39 @@ func TestBegunMirrorIsLeft(t *testing.T) {
 	}
 }
 
+const apart = `
+SET ROLE app;
+CREATE TABLE keyless (id int NOT NULL) PARTITION BY RANGE (id);
+CREATE TABLE keyless_0 PARTITION OF keyless DEFAULT;
+ALTER TABLE keyless_0 ADD PRIMARY KEY (id);
+CREATE TABLE broken (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE broken_0 PARTITION OF broken FOR VALUES FROM (0) TO (9);
+CREATE UNLOGGED TABLE broken_1 PARTITION OF broken FOR VALUES FROM (9) TO (99);
+RESET ROLE`
+
+// Partitions that an earlier pgmirror published by themselves are left, where they would
+// lose something as one table or can't be one: nothing else is advised.
+func TestPublishedApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cfg := w.config(t, openFile+"allow: [restart]\n")
+	mustApply(t, cfg)
+	w.exec(t, apart, "ALTER PUBLICATION pgmirror_dev ADD TABLE keyless_0, broken_0")
+	told := plan(t, cfg)
+	clean(t, told)
+	losses(t, told, "PublishedApart public.keyless", "PublishedApart public.broken", "NotMirrored public.broken", "TableNotJoined public.keyless")
+	untold(t, told, "PublishedUnlisted public.keyless_0", "PublishedUnlisted public.broken_0")
+	f := find(t, told, "publications")
+	if f.Hint != "pgmirror tables list" {
+		t.Errorf("got the hint %q", f.Hint)
+	}
+	for _, n := range f.Notes {
+		if n.Code == "PublishedApart" && strings.HasSuffix(n.Text, "until tables remove") {
+			t.Errorf("tables add is advised for %s: %s", n.Subject, n.Text)
+		}
+	}
+}
+
 // What the administrator may not do is said in a line for somebody who may.
 func TestLineForAnother(t *testing.T) {
 	t.Parallel()
