@@ -90,6 +90,15 @@ func WithLeaves(tables []postgres.Table) []postgres.Table {
 	return out
 }
 
+// toRead are the tables that the role needs rights on. Once the mirror has begun its
+// partitions are none of them: whoever made one, it can be read through its table.
+func (f *Facts) toRead() []postgres.Table {
+	if f.begun {
+		return f.Joined
+	}
+	return WithLeaves(f.Joined)
+}
+
 // Keyed reports whether updates of a table can be mirrored, those of partitions that
 // come later too: what isn't a primary key is no new partition's replica identity, and
 // PostgreSQL would refuse its updates.

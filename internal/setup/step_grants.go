@@ -93,11 +93,11 @@ func (c *Clients) defaultRights(ctx context.Context, session *admin.Session, f *
 func (c *Clients) makers(f *Facts, schema string) []string {
 	out := []string{c.Config.Admin.User}
 	seen := map[string]bool{out[0]: true, c.Config.Role.Name: true}
-	tables := f.Tables
+	tables := WithLeaves(f.Tables)
 	if f.begun {
 		tables = f.Joined
 	}
-	for _, t := range WithLeaves(tables) {
+	for _, t := range tables {
 		if t.Schema == schema && !seen[t.Owner] {
 			seen[t.Owner] = true
 			out = append(out, t.Owner)

@@ -2,13 +2,16 @@ package setup
 
 import (
 	"context"
+	"slices"
+	"strings"
 
+	"github.com/pgmirror/pgmirror/internal/postgres"
 	"github.com/pgmirror/pgmirror/internal/postgres/admin"
 )
 
 // readGrantsStep lets the role read the tables, for open mode: of a partitioned one its
 // partitions, too, which are read one by one. Partitions that come later are covered by
-// the default rights.
+// the default rights, and read through their table where they aren't.
 type readGrantsStep struct{ *Clients }
 
 func (readGrantsStep) Name() string { return "read-grants" }
@@ -32,7 +35,55 @@ func (s readGrantsStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 		found = Finding{Action: Update, Reason: "GrantsMissing", Have: "some rights are missing", Want: whats(missing), After: f.waitsFor("role")}
 	}
 	found.Notes = notes
-	return found, nil
+	return found, s.tellLeaves(ctx, f, &found)
+}
+
+// tellLeaves tells, once the mirror has begun, of partitions that the role may not read
+// by themselves.
+func (s readGrantsStep) tellLeaves(ctx context.Context, f *Facts, found *Finding) error {
+	if !f.begun {
+		return nil
+	}
+	session, err := s.asAdmin(ctx, f)
+	if err != nil {
+		return err
+	}
+	var leaves []postgres.Table
+	for _, t := range f.Joined {
+		leaves = append(leaves, t.Leaves...)
+	}
+	var names, sql []string
+	schemas := map[string][]admin.Statement{}
+	for i := range leaves {
+		t := &leaves[i]
+		if _, known := schemas[t.Schema]; !known {
+			if schemas[t.Schema], err = session.Direct().OnSchema(ctx, t.Schema, s.Config.Role.Name, "USAGE"); err != nil {
+				return err
+			}
+		}
+		table, err := session.Direct().SelectOn(ctx, t, s.Config.Role.Name)
+		if err != nil {
+			return err
+		}
+		lacks := append(slices.Clone(schemas[t.Schema]), table...)
+		if len(lacks) == 0 {
+			continue
+		}
+		text := "the role may not read it by itself: run reads it through its table, which takes longer"
+		if len(schemas[t.Schema]) > 0 {
+			text = "the role has no USAGE on its schema: its table is parked when it is copied"
+		}
+		names, found.Notes = append(names, t.String()), append(found.Notes, Note{"PartitionRights", t.String(), text})
+		for _, st := range lacks {
+			if !slices.Contains(sql, st.SQL) {
+				sql = append(sql, st.SQL)
+			}
+		}
+	}
+	if len(names) > 0 && found.Action == None {
+		found.Code, found.Have, found.Hint = "PartitionRights", "partitions that the role may not read: "+strings.Join(names, ", "), s.dba(f, strings.Join(sql, "; "))
+	}
+	return nil
 }
 
 // able asks whether the administrator can grant what is missing.
@@ -41,7 +92,7 @@ func (s readGrantsStep) able(ctx context.Context, f *Facts) (Finding, bool, erro
 	if err != nil {
 		return Finding{}, false, err
 	}
-	missing, err := session.Unreadable(ctx, s.Config.Role.Name, WithLeaves(f.Joined))
+	missing, err := session.Unreadable(ctx, s.Config.Role.Name, f.toRead())
 	if err != nil {
 		return Finding{}, false, err
 	}
@@ -69,7 +120,7 @@ func (s readGrantsStep) missing(ctx context.Context, f *Facts) ([]admin.Statemen
 		}
 		out = append(out, more...)
 	}
-	for _, t := range WithLeaves(f.Joined) {
+	for _, t := range f.toRead() {
 		more, err := session.SelectOn(ctx, &t, s.Config.Role.Name)
 		if err != nil {
 			return nil, nil, err

@@ -217,7 +217,7 @@ func (s tablesStep) unmatched(f *Facts) []string {
 func (c *Clients) schemas(f *Facts) []string {
 	out := []string{c.Config.Mirror.DefaultSchema}
 	seen := map[string]bool{out[0]: true}
-	for _, t := range WithLeaves(f.Joined) {
+	for _, t := range f.toRead() {
 		if !seen[t.Schema] {
 			seen[t.Schema] = true
 			out = append(out, t.Schema)

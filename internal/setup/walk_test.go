@@ -188,6 +188,33 @@ func TestBegunMirrorIsLeft(t *testing.T) {
 	}
 }
 
+// A partition that another schema or another owner has leaves run nothing to refuse for:
+// what the role lacks for it is told.
+func TestPartitionByAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(t, parted)
+	cfg := w.config(t, openFile+"allow: [restart]\n")
+	mustApply(t, cfg)
+	w.exec(t, "CREATE ROLE stranger; CREATE SCHEMA strange AUTHORIZATION stranger; CREATE SCHEMA cold AUTHORIZATION app",
+		"SET ROLE app; CREATE TABLE cold.parted_2027 PARTITION OF parted FOR VALUES FROM ('2027-01-01') TO ('2028-01-01'); GRANT SELECT ON cold.parted_2027 TO fabric_user; RESET ROLE",
+		"SET ROLE stranger; CREATE TABLE strange.parted_2028 (id int NOT NULL, day date NOT NULL, note text, PRIMARY KEY (id, day)); RESET ROLE",
+		"ALTER TABLE parted ATTACH PARTITION strange.parted_2028 FOR VALUES FROM ('2028-01-01') TO ('2029-01-01')")
+	told := plan(t, cfg)
+	clean(t, told)
+	losses(t, told, "PartitionRights cold.parted_2027", "PartitionRights strange.parted_2028")
+	if again := mustApply(t, cfg); len(again) != 0 {
+		t.Errorf("apply wrote %q", again)
+	}
+	f := find(t, told, "read-grants")
+	_, sql, ok := strings.Cut(f.Hint, " -c '")
+	if f.Code != "PartitionRights" || !ok || strings.Contains(f.Hint, "-U") {
+		t.Fatalf("got %+v", f)
+	}
+	w.exec(t, strings.TrimSuffix(sql, "'"))
+	untold(t, plan(t, cfg), "PartitionRights cold.parted_2027", "PartitionRights strange.parted_2028")
+}
+
 const apart = `
 SET ROLE app;
 CREATE TABLE keyless (id int NOT NULL) PARTITION BY RANGE (id);
