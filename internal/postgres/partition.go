@@ -25,12 +25,15 @@ type Listing int
 const WithLeaves Listing = 1
 
 // GroupLeaves lists tables, as Tables gives them, as WithLeaves does: every
-// partitioned table whose parent isn't among them takes its leaves.
+// partitioned table whose parent isn't among them takes its leaves. What isn't published
+// yet needs no key: only of a primary key its leaves have to carry the columns.
 func GroupLeaves(ctx context.Context, q Querier, tables []Table) ([]Table, error) {
 	var roots []uint32
-	for _, t := range tables {
+	tables = slices.Clone(tables)
+	for i := range tables {
+		t := &tables[i]
 		if t.Kind == 'p' && !slices.ContainsFunc(tables, func(o Table) bool { return o.OID == t.Parent }) {
-			roots = append(roots, t.OID)
+			roots, t.keyless = append(roots, t.OID), true
 		}
 	}
 	return groupLeaves(ctx, q, tables, roots)
@@ -211,7 +214,9 @@ func (t *Table) chooseKey() {
 			t.Key, t.KeySource, t.KeyOID = key, x.source, x.oid
 			return
 		}
-		why = cmp.Or(why, obstacle)
+		if x.source == "primary key" || !t.keyless {
+			why = cmp.Or(why, obstacle)
+		}
 	}
 	t.Obstacle = cmp.Or(t.Obstacle, why)
 }

@@ -45,6 +45,7 @@ type Table struct {
 	identity    []int      // the columns of the replica identity, as Relation messages mark them
 	indexes     []keyIndex // of a partitioned table: those that could be its key, the best first
 	published   bool       // listed by a publication itself
+	keyless     bool       // of a partitioned table: it may have no key, whatever unique indexes it has
 	keyObstacle string     // why what would be the key can't be
 	operations  operations // that are published
 	insertsOnly bool       // of its rows

@@ -111,6 +111,8 @@ CREATE TABLE parted_2025_1 PARTITION OF parted_2025 DEFAULT;
 CREATE TABLE indexed (id int NOT NULL UNIQUE) PARTITION BY RANGE (id);
 CREATE TABLE indexed_0 PARTITION OF indexed DEFAULT;
 ALTER TABLE indexed_0 REPLICA IDENTITY FULL;
+CREATE TABLE unique_only (id int NOT NULL UNIQUE) PARTITION BY RANGE (id);
+CREATE TABLE unique_only_0 PARTITION OF unique_only DEFAULT;
 RESET ROLE`
 
 // A partitioned table is one table: its partitions, also those that come later, are
@@ -121,14 +123,14 @@ func TestOpenPartitions(t *testing.T) {
 	w := newWorld(t)
 	w.exec(t, parted)
 	cfg := w.config(t, openFile+"allow: [restart]\n")
-	losses(t, plan(t, cfg), "NoKey public.indexed")
+	losses(t, plan(t, cfg), "NoKey public.indexed", "NoKey public.unique_only")
 	mustApply(t, cfg)
 	clean(t, plan(t, cfg))
-	want := []string{"pgmirror_dev.customers", "pgmirror_dev.events", "pgmirror_dev.loose", "pgmirror_dev.orders", "pgmirror_dev.parted", "pgmirror_dev_insert_only.indexed", "pgmirror_dev_insert_only.log"}
+	want := []string{"pgmirror_dev.customers", "pgmirror_dev.events", "pgmirror_dev.loose", "pgmirror_dev.orders", "pgmirror_dev.parted", "pgmirror_dev_insert_only.indexed", "pgmirror_dev_insert_only.log", "pgmirror_dev_insert_only.unique_only"}
 	if got := w.rows(t, named); !slices.Equal(got, want) {
 		t.Errorf("published: got %q, want %q", got, want)
 	}
-	w.exec(t, "SET ROLE app; CREATE TABLE parted_2026 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2027-01-01'); CREATE TABLE indexed_1 PARTITION OF indexed FOR VALUES FROM (0) TO (9); INSERT INTO indexed VALUES (1); UPDATE indexed SET id = 2; RESET ROLE")
+	w.exec(t, "SET ROLE app; CREATE TABLE parted_2026 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2027-01-01'); CREATE TABLE indexed_1 PARTITION OF indexed FOR VALUES FROM (0) TO (9); INSERT INTO indexed VALUES (1); UPDATE indexed SET id = 2; INSERT INTO unique_only VALUES (1); UPDATE unique_only SET id = 2; RESET ROLE")
 	told := plan(t, cfg)
 	clean(t, told)
 	untold(t, told, "PublishedUnlisted public.parted", "TableNotJoined public.parted")
