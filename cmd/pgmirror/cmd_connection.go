@@ -87,7 +87,7 @@ func writeConnection(s streams, cfg *config.Config, form []setup.Field) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Out, "\nThen copy the connection's id from its settings, and:\n  pgmirror apply --connection-id ID\n")
+	fmt.Fprintf(s.Out, "\nThen copy the connection's id from its settings, and:\n  %s\n", s.next("pgmirror apply --connection-id ID"))
 	return nil
 }
 

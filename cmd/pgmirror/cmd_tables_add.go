@@ -31,7 +31,7 @@ func addTables(ctx context.Context, m *openMirror, a *admin.Session, o tablesOpt
 	for _, t := range added {
 		m.s.say("published: %s", t)
 		if alone := m.alone(t, before); len(alone) > 0 {
-			m.s.say("  its partitions were mirrored each as a table of its own, and are now parked: %s", setup.ShellLine(append([]string{"pgmirror", "tables", "remove"}, alone...)...))
+			m.s.say("  its partitions were mirrored each as a table of its own, and are now parked: %s", m.s.next(setup.ShellLine(append([]string{"pgmirror", "tables", "remove"}, alone...)...)))
 		}
 		if wanted, _ := m.cfg.Mirror.Wants(t.Schema, t.Name); !wanted {
 			m.s.say("  mirror.tables doesn't list it: list it there too, so that the plan knows it")

@@ -141,7 +141,7 @@ func runVerify(ctx context.Context, o verifyOptions, s streams) error {
 	if err := errors.Join(view.end(receipt), o.writeReceipt(receipt)); err != nil {
 		return err
 	}
-	return outcome(ctx, verdict(receipt, view.wanted, o.mendBy(cfg)), unmended)
+	return outcome(ctx, verdict(receipt, view.wanted, func(tables []string) string { return o.mendBy(cfg, tables) }), unmended)
 }
 
 // outcome is what the command ends with when rows could not be mended: that they
@@ -160,13 +160,13 @@ func (o verifyOptions) again(flags ...string) string {
 	return setup.ShellLine(append(words, o.tables...)...)
 }
 
-// mendBy is what to type when rows differ.
-func (o verifyOptions) mendBy(cfg *config.Config) string {
+// mendBy is what to type when rows of tables differ.
+func (o verifyOptions) mendBy(cfg *config.Config, tables []string) string {
 	switch {
 	case cfg.Mode != config.Open || o.delta != "":
 		return "pgmirror status"
 	case o.repairs: // that was tried
-		return "pgmirror tables resync TABLE"
+		return setup.ShellLine(append([]string{"pgmirror", "tables", "resync"}, tables...)...)
 	}
 	return o.again("--repair")
 }
@@ -280,7 +280,7 @@ func replaceFile(name string, body []byte) error {
 }
 
 // verdict is what a receipt means for the exit code, and what mends rows that differ.
-func verdict(r *verify.Receipt, wanted func(verify.TableResult) bool, mend string) error {
+func verdict(r *verify.Receipt, wanted func(verify.TableResult) bool, mendBy func(tables []string) string) error {
 	var differ, missing, unreadable []string
 	for _, t := range r.Tables {
 		name := t.Schema + "." + t.Name
@@ -295,7 +295,7 @@ func verdict(r *verify.Receipt, wanted func(verify.TableResult) bool, mend strin
 	}
 	switch {
 	case len(differ) > 0:
-		return fail(exitMismatch, "RowsDiffer", mend, "%s: the mirror differs from its source", strings.Join(differ, ", "))
+		return fail(exitMismatch, "RowsDiffer", mendBy(differ), "%s: the mirror differs from its source", strings.Join(differ, ", "))
 	case len(missing) > 0:
 		return fail(exitMismatch, "TableMissing", "pgmirror status", "%s: the mirror has no such table", strings.Join(missing, ", "))
 	case len(unreadable) > 0:

@@ -30,9 +30,9 @@ func TestWhatToTypeAfterVerify(t *testing.T) {
 	open, native := &config.Config{Mode: config.Open}, &config.Config{Mode: config.Native}
 	for _, tt := range []struct{ got, want string }{
 		{o.again("--resume", "--receipt", o.receipt), "pgmirror verify --resume --receipt 'my receipt.json' public.orders 'Odd; name'"},
-		{o.mendBy(open), "pgmirror verify --repair public.orders 'Odd; name'"},
-		{verifyOptions{repairs: true}.mendBy(open), "pgmirror tables resync TABLE"},
-		{o.mendBy(native), "pgmirror status"},
+		{o.mendBy(open, nil), "pgmirror verify --repair public.orders 'Odd; name'"},
+		{verifyOptions{repairs: true}.mendBy(open, []string{"public.orders", "public.Odd; name"}), "pgmirror tables resync public.orders 'public.Odd; name'"},
+		{o.mendBy(native, nil), "pgmirror status"},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("got %s, want %s", tt.got, tt.want)

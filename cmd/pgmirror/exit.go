@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/pgmirror/pgmirror/internal/config"
 	"github.com/pgmirror/pgmirror/internal/lease"
 	"github.com/pgmirror/pgmirror/internal/setup"
 )
@@ -99,20 +102,20 @@ func (s streams) tell(f *failure) exitCode {
 	return f.Exit
 }
 
-// given is where the user said that the configuration is, and the commands that take
-// that: what they type next has to say it, too.
+// given is what the user typed: what they type next has to say the same of the
+// configuration, and of the same command what they have agreed to.
 type given struct {
-	root  *cobra.Command
-	flags []string
+	cmd  *cobra.Command // nil: it wasn't understood
+	read bool           // the configuration; a --set that holds a secret isn't
 }
 
-// next is a command line to type next, with where the configuration is.
+// next is a command line to type next, with what of the one that was typed holds for it.
 func (s streams) next(line string) string {
 	rest, ours := strings.CutPrefix(line, "pgmirror ")
-	if s.given == nil || s.given.root == nil || len(s.given.flags) == 0 || !ours {
+	if s.given == nil || s.given.cmd == nil || !ours {
 		return line
 	}
-	cmd := s.given.root
+	cmd := s.given.cmd.Root()
 	for {
 		word, more, _ := strings.Cut(rest, " ")
 		i := slices.IndexFunc(cmd.Commands(), func(c *cobra.Command) bool { return c.Name() == word })
@@ -124,7 +127,67 @@ func (s streams) next(line string) string {
 	if cmd.Flags().Lookup("env-file") == nil || rest == "--help" {
 		return line
 	}
-	return strings.TrimSpace(cmd.CommandPath() + " " + setup.ShellLine(s.given.flags...) + " " + rest)
+	again := s.given.where(cmd)
+	if cmd == s.given.cmd {
+		again, rest = s.given.agreed(again, rest)
+	}
+	return strings.TrimSpace(strings.TrimSpace(cmd.CommandPath()+" "+setup.ShellLine(again...)) + " " + rest)
+}
+
+// where are the flags that say what the configuration is, as far as cmd takes them.
+func (g *given) where(cmd *cobra.Command) []string {
+	names := []string{"config", "env-file"}
+	if g.read {
+		names = append(names, "set", "connection-id")
+	}
+	var out []string
+	for _, name := range names {
+		if cmd.Flags().Lookup(name) == nil {
+			continue
+		}
+		for _, value := range g.values(name) {
+			path, text, _ := strings.Cut(value, "=")
+			if u, err := url.Parse(text); err == nil && u.User != nil {
+				value = path + "=…" // no address of ours has a password in it; a mistaken one may
+			}
+			if name != "config" || value != config.DefaultFile {
+				out = append(out, "--"+name, value)
+			}
+		}
+	}
+	return out
+}
+
+// agreed adds how far the same command may go; the consents are joined with those that
+// rest asks for.
+func (g *given) agreed(again []string, rest string) ([]string, string) {
+	for _, name := range []string{"allow", "yes", "until"} {
+		values := g.values(name)
+		before, after, there := strings.Cut(" "+rest, " --"+name)
+		switch {
+		case len(values) == 0:
+		case there && name == "allow":
+			rest = strings.TrimSpace(before + " --allow " + strings.Join(values, ",") + "," + strings.TrimSpace(after))
+		case there:
+		case name == "yes":
+			again = append(again, "--yes")
+		default:
+			again = append(again, "--"+name, strings.Join(values, ","))
+		}
+	}
+	return again, rest
+}
+
+// values are what a flag was given.
+func (g *given) values(name string) []string {
+	f := g.cmd.Flags().Lookup(name)
+	if f == nil || !f.Changed {
+		return nil
+	}
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return list.GetSlice()
+	}
+	return []string{f.Value.String()}
 }
 
 // asFailure gives every error a code: its own, or one for what it is.

@@ -81,12 +81,10 @@ func TestFinish(t *testing.T) {
 
 // TestNextSaysWhere: what is to be typed next finds the configuration that was given.
 func TestNextSaysWhere(t *testing.T) {
-	s := streams{given: &given{root: newRootCmd(streams{})}}
-	if got := s.next("pgmirror run"); got != "pgmirror run" {
+	if got := ranAs(t, "run").next("pgmirror run"); got != "pgmirror run" {
 		t.Errorf("without flags: got %q", got)
 	}
-	o := configOptions{file: "my shop.yaml", envFile: "fabric.env"}
-	o.given(s)
+	s := ranAs(t, "run", "-c", "my shop.yaml", "--env-file", "fabric.env")
 	const where = " --config 'my shop.yaml' --env-file fabric.env"
 	for line, want := range map[string]string{
 		"pgmirror run":                        "pgmirror run" + where,
@@ -102,6 +100,47 @@ func TestNextSaysWhere(t *testing.T) {
 		if got := s.next(line); got != want {
 			t.Errorf("%q: got %q, want %q", line, got, want)
 		}
+	}
+}
+
+// ranAs are the streams of a command that read its configuration.
+func ranAs(t *testing.T, args ...string) streams {
+	t.Helper()
+	cmd, rest, err := newRootCmd(streams{}).Find(args)
+	if err == nil {
+		err = cmd.ParseFlags(rest)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return streams{given: &given{cmd: cmd, read: true}}
+}
+
+// TestNextSaysAgain: no flag that decides what is done, or that agreed to it, is lost on
+// the way from one line to the next.
+func TestNextSaysAgain(t *testing.T) {
+	apply := ranAs(t, "apply", "--yes", "--until", "prepare", "--allow", "open-vault,restart", "--connection-id", "id", "--set", "server.database=crm", "--set", "mode=open")
+	const where = " --set server.database=crm --set mode=open"
+	for line, want := range map[string]string{
+		"pgmirror apply":                        "pgmirror apply" + where + " --connection-id id --allow open-vault,restart --yes --until prepare",
+		"pgmirror apply --yes":                  "pgmirror apply" + where + " --connection-id id --allow open-vault,restart --until prepare --yes",
+		"pgmirror apply --allow open-server":    "pgmirror apply" + where + " --connection-id id --yes --until prepare --allow open-vault,restart,open-server",
+		"pgmirror apply --until sign-in-modes":  "pgmirror apply" + where + " --connection-id id --allow open-vault,restart --yes --until sign-in-modes",
+		"pgmirror apply my.plan --allow reseed": "pgmirror apply" + where + " --connection-id id --yes --until prepare my.plan --allow open-vault,restart,reseed",
+		"pgmirror plan":                         "pgmirror plan" + where + " --connection-id id",
+		"pgmirror run":                          "pgmirror run" + where,
+	} {
+		if got := apply.next(line); got != want {
+			t.Errorf("%q: got %q, want %q", line, got, want)
+		}
+	}
+	masked := ranAs(t, "plan", "--set", "endpoints.arm=https://me:pw@arm")
+	if got, want := masked.next("pgmirror plan"), "pgmirror plan --set 'endpoints.arm=…'"; got != want {
+		t.Errorf("an address with a password: got %q, want %q", got, want)
+	}
+	apply.given.read = false // as where --set admin.password=… was refused
+	if got, want := apply.next("pgmirror plan"), "pgmirror plan"; got != want {
+		t.Errorf("before the configuration is read: got %q, want %q", got, want)
 	}
 }
 

@@ -60,7 +60,6 @@ func (o *configOptions) load(ctx context.Context, s streams) (*config.Config, er
 // loadAll is load for all databases of the configuration: see config.Each. The
 // environment wins over the file of --env-file.
 func (o *configOptions) loadAll(ctx context.Context, s streams) (*config.Config, error) {
-	o.given(s)
 	environ := s.Environ
 	if o.envFile != "" {
 		more, err := config.ReadEnv(o.envFile)
@@ -88,25 +87,14 @@ func (o *configOptions) loadAll(ctx context.Context, s streams) (*config.Config,
 	if err != nil {
 		return nil, unreadable(err)
 	}
+	if s.given != nil && !s.given.read {
+		s.given.read = true
+	}
 	c.Allow = append(c.Allow, o.allow...)
 	if err := c.Validate(); err != nil {
 		return c, configFailure(err)
 	}
 	return c, s.doors.begin(ctx, s, c, environ)
-}
-
-// given notes where the user said that the configuration is.
-func (o *configOptions) given(s streams) {
-	if s.given == nil {
-		return
-	}
-	s.given.flags = nil
-	if o.file != "" && o.file != config.DefaultFile {
-		s.given.flags = append(s.given.flags, "--config", o.file)
-	}
-	if o.envFile != "" {
-		s.given.flags = append(s.given.flags, "--env-file", o.envFile)
-	}
 }
 
 // unreadable is a configuration that can't be read. Of a file that isn't there, or may

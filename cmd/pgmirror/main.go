@@ -67,7 +67,7 @@ func execute(ctx context.Context, args []string, s streams) int {
 	defer stop(nil)
 	s.doors, s.given = &keeper{stop: stop}, &given{}
 	root := newRootCmd(s)
-	s.given.root = root
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { s.given.cmd = cmd }
 	root.SetArgs(args)
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
