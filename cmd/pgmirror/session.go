@@ -74,8 +74,8 @@ func openSession(ctx context.Context, s streams, cfg *config.Config, how ...look
 }
 
 // eachPatience bounds all steps of a session that looks at each alone, and then
-// everybody who is asked: what doesn't answer keeps nobody from the others. Tests
-// shorten it.
+// everybody who is asked: what doesn't answer keeps nobody from the others. The role's
+// secret, without which the server can't be asked, has its own. Tests shorten it.
 var eachPatience = 20 * time.Second
 
 // lookEach plans each step by itself.
@@ -84,7 +84,13 @@ func (ses *session) lookEach(ctx context.Context) error {
 	timed, cancel := context.WithTimeout(ctx, eachPatience)
 	defer cancel()
 	for _, s := range ses.steps {
-		plan, err := setup.Plan(timed, []setup.Step{s}, &ses.facts)
+		asking := timed
+		if s.Name() == "role-secret" {
+			own, cancel := context.WithTimeout(ctx, eachPatience)
+			defer cancel()
+			asking = own
+		}
+		plan, err := setup.Plan(asking, []setup.Step{s}, &ses.facts)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -3,13 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pgmirror/pgmirror/internal/config"
+	"github.com/pgmirror/pgmirror/internal/emulator"
+	"github.com/pgmirror/pgmirror/internal/localpg/localpgtest"
 	"github.com/pgmirror/pgmirror/internal/setup"
 )
 
@@ -65,6 +69,54 @@ func TestStatusOfMuteServer(t *testing.T) {
 		}
 	}
 	t.Logf("%s", out.String())
+}
+
+// TestStatusBesideMuteFabric: a service that accepts and never answers leaves time to
+// read the role's secret from the vault, which does.
+func TestStatusBesideMuteFabric(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a server")
+	}
+	defer func(before time.Duration) { eachPatience = before }(eachPatience)
+	eachPatience = 3 * time.Second
+	dir, err := os.MkdirTemp("", "pgmirror-mute-") // a server that root starts runs as another user, who must get to it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	e, err := emulator.Start(t.Context(), emulator.Options{Dir: dir, NoSync: true, PGBin: localpgtest.Servers(t)[0].Bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	var environ []string
+	for _, kv := range e.Env() {
+		environ = append(environ, kv.Key+"="+kv.Value)
+	}
+	host, port := mute(t)
+	cfg, err := config.Load(t.Context(), config.Options{Environ: environ, Flags: map[string]string{
+		"name": "shop", "mode": "open", "endpoints.fabric": fmt.Sprintf("https://%s:%d", host, port)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients, err := setup.NewClients(t.Context(), cfg)
+	if err == nil {
+		err = clients.Vault.SetSecret(t.Context(), cfg.Role.Secret, "of the role")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ses, err := openSession(t.Context(), streams{Err: io.Discard}, cfg, looking{each: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ses.close(t.Context())
+	if err := ses.unseen["workspace"]; err == nil {
+		t.Error("Fabric is not mute")
+	}
+	if err, e := ses.unseen["role-secret"], ses.clients.Endpoint(&ses.facts); err != nil || e.Password != "of the role" {
+		t.Errorf("the role's secret: got %v, and a password of %d characters", err, len(e.Password))
+	}
 }
 
 // TestDoctorOfMuteServer: a port that accepts is no server that answers.
