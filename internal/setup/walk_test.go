@@ -182,6 +182,10 @@ func TestBegunMirrorIsLeft(t *testing.T) {
 	if again := mustApply(t, cfg); len(again) != 0 {
 		t.Errorf("apply wrote %q", again)
 	}
+	w.exec(t, "DROP PUBLICATION pgmirror_dev_insert_only") // nothing tells what it had, or that it ever was
+	told = plan(t, cfg)
+	clean(t, told)
+	losses(t, told, "TableNotJoined public.indexed, public.log, public.orders, public.parted, public.unique_only, strange.new")
 	w.exec(t, "SELECT pg_create_logical_replication_slot('pgmirror_dev', 'pgoutput')", "DROP TABLE strange.new", "DROP PUBLICATION pgmirror_dev")
 	losses(t, plan(t, cfg), "PublicationGone pgmirror_dev")
 	mustApply(t, cfg)
