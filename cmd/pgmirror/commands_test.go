@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -137,6 +138,27 @@ func subRows(c *cobra.Command) string {
 		fmt.Fprintf(&b, "| [%s](%s.md) | %s |\n", sub.CommandPath(), strings.ReplaceAll(sub.CommandPath(), " ", "-"), sub.Short)
 	}
 	return b.String()
+}
+
+// TestVariablesAreDocumented: docs/commands.md has every variable of our own.
+func TestVariablesAreDocumented(t *testing.T) {
+	source, err := os.ReadFile("../../internal/config/fields.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`PGMIRROR_[A-Z_]+`).FindAllString(string(source), -1)
+	if len(names) < 5 {
+		t.Fatalf("found %q: the search is broken", names)
+	}
+	for _, name := range names {
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("docs/commands.md doesn't have %s", name)
+		}
+	}
 }
 
 // TestPermissionPages holds the tables in docs/permissions.md against what each
