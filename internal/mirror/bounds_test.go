@@ -409,14 +409,24 @@ func TestPartitionWithoutRights(t *testing.T) {
 			cfg.Source.User, cfg.Events, cfg.chunk = role, h.hear, 20
 			stop := b.start(cfg)
 			b.caughtUp()
-			b.exec(`CREATE TABLE pc (v text, at int NOT NULL, id int NOT NULL, PRIMARY KEY (id, at))`, `INSERT INTO pc SELECT 'w', 250, i FROM generate_series(1, 50) i`,
-				`ALTER TABLE parted ATTACH PARTITION pc FOR VALUES `+c.other)
+			b.exec(`CREATE SCHEMA hidden; CREATE TABLE hidden.pc (v text, at int NOT NULL, id int NOT NULL, PRIMARY KEY (id, at))`, `GRANT SELECT ON hidden.pc TO `+role,
+				`INSERT INTO hidden.pc SELECT 'w', 250, i FROM generate_series(1, 50) i`, `ALTER TABLE parted ATTACH PARTITION hidden.pc FOR VALUES `+c.other)
 			h.await(t, Attached, 1)
 			b.caughtUp()
-			stop()
-			if s := b.tableState("parted").value; s.Phase != phaseReplicating || s.Generation != 1 || s.Chunks.Count < 4 {
-				t.Errorf("it is %s, %q, copied %d times in %d chunks", s.Phase, s.Reason, s.Generation, s.Chunks.Count)
+			state := func(generation int64) {
+				t.Helper()
+				if s := b.tableState("parted").value; s.Phase != phaseReplicating || s.Generation != generation || s.Chunks.Count < 4 {
+					t.Errorf("it is %s, %q, copied %d times in %d chunks", s.Phase, s.Reason, s.Generation, s.Chunks.Count)
+				}
 			}
+			state(1)
+			if err := Ask(t.Context(), b.landing, Request{Kind: Resync, Schema: "public", Table: "parted"}); err != nil {
+				t.Fatal(err)
+			}
+			b.reaches("parted", phaseReplicating, 2)
+			b.caughtUp()
+			stop()
+			state(2)
 			b.equal(newTaker(t, b.landing, 1), "parted")
 		})
 	}

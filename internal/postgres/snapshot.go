@@ -169,9 +169,13 @@ func (r *SnapshotReader) checkFile(ctx context.Context, t *Table, d *Decoder, th
 	if err := r.lock(ctx, t, d, through); err != nil {
 		return lockError(err)
 	}
+	named := t
+	if through {
+		named = d.root
+	}
 	var same bool
-	err := r.conn.QueryRow(ctx, `SELECT coalesce(c.relfilenode = pg_catalog.pg_relation_filenode(c.oid) AND c.oid = pg_catalog.to_regclass($2), false)
-		FROM pg_catalog.pg_class c WHERE c.oid = $1::oid`, t.OID, t.SQLName()).Scan(&same)
+	err := r.conn.QueryRow(ctx, `SELECT coalesce(c.relfilenode = pg_catalog.pg_relation_filenode(c.oid) AND $2::oid = pg_catalog.to_regclass($3), false)
+		FROM pg_catalog.pg_class c WHERE c.oid = $1::oid`, t.OID, named.OID, named.SQLName()).Scan(&same)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && !same {
 		return ErrRewritten
 	}
@@ -205,12 +209,17 @@ func (r *SnapshotReader) lock(ctx context.Context, t *Table, d *Decoder, through
 }
 
 // through says that a partition is read through its partitioned table: the role may
-// not read it by itself, as one that was made after the rights were given.
+// not read it by itself, as one that was made after the rights were given, or in another
+// schema.
 func (r *SnapshotReader) through(ctx context.Context, t *Table, d *Decoder) (through bool, err error) {
 	if d.root == nil {
 		return false, nil
 	}
-	err = r.conn.QueryRow(ctx, "SELECT NOT coalesce(pg_catalog.has_table_privilege($1::oid, 'SELECT'), true)", t.OID).Scan(&through)
+	err = r.conn.QueryRow(ctx, `SELECT NOT coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), true)
+		FROM pg_catalog.pg_class c WHERE c.oid = $1::oid`, t.OID).Scan(&through)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil // what is asked next says that it is gone
+	}
 	return through, err
 }
 
