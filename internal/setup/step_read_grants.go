@@ -69,11 +69,8 @@ func (s readGrantsStep) tellLeaves(ctx context.Context, f *Facts, found *Finding
 		if len(lacks) == 0 {
 			continue
 		}
-		text := "the role may not read it by itself: run reads it through its table, which takes longer"
-		if len(schemas[t.Schema]) > 0 {
-			text = "the role has no USAGE on its schema: its table is parked when it is copied"
-		}
-		names, found.Notes = append(names, t.String()), append(found.Notes, Note{"PartitionRights", t.String(), text})
+		names = append(names, t.String())
+		found.Notes = append(found.Notes, Note{"PartitionRights", t.String(), "the role may not read it by itself: run reads it through its table, which takes longer"})
 		for _, st := range lacks {
 			if !slices.Contains(sql, st.SQL) {
 				sql = append(sql, st.SQL)
