@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgmirror/pgmirror/internal/landing"
 	"github.com/pgmirror/pgmirror/internal/store"
@@ -559,6 +560,15 @@ func TestJoinWaitsForServer(t *testing.T) {
 			stop()
 			b.same()
 		})
+	}
+}
+
+// While a server's disk is full nothing is waited for that it would keep WAL for.
+func TestUnreachable(t *testing.T) {
+	for code, want := range map[string]bool{"08006": true, "53100": false, "53200": true, "53300": true, "53400": true, "57P03": true, "42P01": false} {
+		if got := unreachable(fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})); got != want {
+			t.Errorf("%s: got %t, want %t", code, got, want)
+		}
 	}
 }
 

@@ -334,11 +334,12 @@ func passwordRefused(err error) bool {
 
 // unreachable says that the server takes nobody new in at the moment: it can't be
 // reached, is shutting down, which may take long while those that it has go on, or has
-// no connection, slot, memory or disk left.
+// no connection, slot or memory left. One whose disk is full is none: it has to keep
+// nothing for us.
 func unreachable(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return slices.Contains([]string{"08", "53", "57"}, pg.Code[:2]) // connection, resources, operator
+		return slices.Contains([]string{"08", "53", "57"}, pg.Code[:2]) && pg.Code != "53100" // connection, resources, operator; disk_full
 	}
 	var connect *pgconn.ConnectError
 	return errors.As(err, &connect)

@@ -213,25 +213,19 @@ func (m *mirror) renew(ctx context.Context, sql *pgx.Conn) error {
 	if !others {
 		m.renewal = renewal{}
 	} else {
+		oldest, next, err := postgres.Running(ctx, sql)
+		if err != nil {
+			return err
+		}
 		if !maps.Equal(m.renewal.with, now) {
-			_, next, err := postgres.Running(ctx, sql)
-			if err != nil {
-				return err
-			}
 			m.renewal = renewal{with: now, next: next}
 		}
-		if m.renewal.at == 0 {
-			oldest, _, err := postgres.Running(ctx, sql)
+		if m.renewal.at == 0 && oldest >= m.renewal.next {
+			at, err := postgres.WrittenUpTo(ctx, sql)
 			if err != nil {
 				return err
 			}
-			if oldest >= m.renewal.next {
-				at, err := postgres.WrittenUpTo(ctx, sql)
-				if err != nil {
-					return err
-				}
-				m.renewal.at = landing.LSN(at)
-			}
+			m.renewal.at = landing.LSN(at)
 		}
 		if m.renewal.at != 0 && m.state.value.Acked >= m.renewal.at {
 			m.renewal = renewal{}
