@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 
 	"github.com/pgmirror/pgmirror/internal/azure"
@@ -83,5 +84,5 @@ func stopped(state string) bool {
 func isUnreachable(err error) bool {
 	_, ok := errors.AsType[*net.OpError](err)
 	_, noName := errors.AsType[*net.DNSError](err)
-	return ok || noName
+	return ok || noName || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) // hung up, as a server that is shutting down does
 }
