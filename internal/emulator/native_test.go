@@ -131,7 +131,7 @@ func (w *world) delta(t *testing.T, dir, mirror string) map[int64]string {
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		return nil // it was replaced meanwhile
 	}
 	return rows
 }
@@ -253,9 +253,7 @@ func TestRestartGoesOn(t *testing.T) {
 	began := time.Now()
 	w = own(t, emulator.Options{Dir: dir, Native: engine})
 	t.Logf("started again in %s", time.Since(began))
-	if diff := cmp.Diff(before, w.env); diff != "" {
-		t.Errorf("environment after the restart (-before +after): %s", diff)
-	}
+	w.wantEnv(t, before)
 	exec(t, w.connect(t, fabricUser, "mirrored", "postgres"), "UPDATE orders SET note = 'after' WHERE id = 1")
 	eventually(t, "the mirror goes on", func() bool { return w.delta(t, dir, id)[1] == "after" })
 	if p := w.parameter(t, "azure.mirror_databases"); p["value"] != "postgres" || p["source"] != "user-override" {
