@@ -3,14 +3,18 @@ package lease_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,15 +83,19 @@ type killing struct {
 	steps map[string]int // the last side effect told before a death
 }
 
-// run starts a child and returns what it told. at 0: it isn't to kill itself; it
+// run starts a child and returns what it told, when nothing that it sent is under way
+// any more. at 0: it isn't to kill itself; it
 // is killed after a time, unless that is 0.
 func (k *killing) run(t *testing.T, state string, at int, after time.Duration) (steps []string, killed bool) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(append(os.Environ(), environ(k.env)...), "LEASE_CHILD="+k.kinds, "LEASE_STATE="+state, "LEASE_AT="+strconv.Itoa(at))
+	line := newRelay(t, k.env["ARM_ENDPOINT"])
+	cmd.Env = append(cmd.Env, relayEnv+"="+line.Addr().String())
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {
+		line.end()
 		t.Fatal(err)
 	}
 	if after > 0 {
@@ -95,6 +103,8 @@ func (k *killing) run(t *testing.T, state string, at int, after time.Duration) (
 		defer timer.Stop()
 	}
 	err := cmd.Wait()
+	line.end()
+	k.rests(t)
 	killed = err != nil && cmd.ProcessState.ExitCode() == -1
 	if err != nil && !killed {
 		t.Fatalf("the child ended by itself: %v: %s", err, errs.String())
@@ -118,20 +128,13 @@ func (k *killing) die(t *testing.T, at int, after time.Duration, lost bool) {
 	}
 	k.kills++
 	k.steps[steps[len(steps)-1]]++
-	if after > 0 && lost {
-		k.steady(t) // by the time a lease has expired, no request is under way any more
-	}
 	if !cmp.Equal(k.before, k.settings(t)) {
 		k.hurt++
 	}
 	if lost {
 		k.closeExpired(t)
 	} else {
-		l := k.leases(state, func(o *lease.Options) {
-			if after > 0 {
-				o.Timing.InFlight = 250 * time.Millisecond
-			}
-		})
+		l := k.leases(state)
 		if err := l.Recover(t.Context()); err != nil {
 			t.Fatalf("recover after a death at %q: %v", steps[len(steps)-1], err)
 		}
@@ -160,18 +163,79 @@ func (k *killing) closeExpired(t *testing.T) {
 	}
 }
 
-// steady waits until the settings have stopped to change.
-func (k *killing) steady(t *testing.T) {
+// rests waits until the server is at rest.
+func (k *killing) rests(t *testing.T) {
 	t.Helper()
-	last, since := k.settings(t), time.Now()
-	for deadline := time.Now().Add(time.Minute); time.Since(since) < 150*time.Millisecond; {
-		if time.Now().After(deadline) {
-			t.Fatal("the settings keep changing")
+	for deadline := time.Now().Add(time.Minute); ; {
+		body, err := k.gate(t, k.server).Get(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		if now := k.settings(t); !cmp.Equal(now, last) {
-			last, since = now, time.Now()
+		var d struct{ Properties struct{ State string } }
+		if err := json.Unmarshal(body, &d); err != nil {
+			t.Fatal(err)
+		}
+		if d.Properties.State == "Ready" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the server is %s and stays so", d.Properties.State)
 		}
 	}
+}
+
+// relayEnv is the address through which a child reaches ARM.
+const relayEnv = "LEASE_RELAY"
+
+// relay is the line between a child and ARM, which knows when ARM is done with what
+// a child sent that is no more.
+type relay struct {
+	net.Listener
+	lines sync.WaitGroup
+}
+
+func newRelay(t *testing.T, endpoint string) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{Listener: l}
+	r.lines.Go(func() {
+		for {
+			child, err := l.Accept()
+			if err != nil {
+				return // it was closed
+			}
+			r.lines.Go(func() { relayOne(child, strings.TrimPrefix(endpoint, "https://")) })
+		}
+	})
+	return r
+}
+
+// relayOne ends when ARM has hung up, which it does when it has answered what it took.
+func relayOne(child net.Conn, to string) {
+	defer child.Close()
+	arm, err := net.Dial("tcp", to)
+	if err != nil {
+		return // the child says so
+	}
+	defer arm.Close()
+	var up sync.WaitGroup
+	up.Go(func() {
+		_, _ = io.Copy(arm, child) // how a child ends is no matter
+		_ = arm.(*net.TCPConn).CloseWrite()
+	})
+	_, _ = io.Copy(child, arm)
+	_, _ = io.Copy(io.Discard, arm) // what nobody is there to read
+	child.Close()
+	up.Wait()
+}
+
+// end waits until ARM is done. The child is over.
+func (r *relay) end() {
+	r.Close()
+	r.lines.Wait()
 }
 
 // TestKilled kills processes that open doors: at each side effect there is,
@@ -208,5 +272,45 @@ func TestKilled(t *testing.T) {
 				t.Errorf("%d kills, %d of them left something behind: nothing is proved", k.kills, k.hurt)
 			}
 		})
+	}
+}
+
+// TestArrivesAfterDeath: what a process sent before it was killed arrives when the next
+// run has looked, and found the door closed.
+func TestArrivesAfterDeath(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, kind := range []lease.Kind{lease.VaultAccess, lease.ServerRule} {
+		k := &killing{world: w, kinds: string(kind), steps: map[string]int{}}
+		steps, _ := k.run(t, t.TempDir(), 0, 0)
+		state, born := t.TempDir(), time.Now()
+		if _, killed := k.run(t, state, slices.Index(steps, string(kind)+" grant: before")+1, 0); !killed {
+			t.Fatal("the child lived")
+		}
+		found, err := w.leases(state).List(t.Context())
+		if err != nil || len(found) != 1 {
+			t.Fatalf("lists %+v, %v", found, err)
+		}
+		arrived := false
+		l := w.leases(state, func(o *lease.Options) {
+			o.Now = func() time.Time { return born } // as after no time at all
+			o.Timing.InFlight = 500 * time.Millisecond
+			o.Tell = func(what string) {
+				if arrived || !strings.Contains(what, "may still arrive") {
+					return
+				}
+				arrived = true
+				if kind == lease.VaultAccess {
+					w.patch(t, w.vault, `{"properties":{"publicNetworkAccess":"Enabled"}}`)
+					return
+				}
+				p := found[0].Params
+				taken(t, func() error { return w.gate(t, w.server).PutRule(t.Context(), p["rule"], p["address"], p["address"]) })
+			}
+		})
+		if err := l.Recover(t.Context()); err != nil || !arrived {
+			t.Errorf("%s: recover: %v, arrived %t", kind, err, arrived)
+		}
+		w.same(t)
 	}
 }

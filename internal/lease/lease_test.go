@@ -264,7 +264,7 @@ func TestSkew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ahead := w.leases(t.TempDir(), later(time.Hour+30*time.Second))
+	ahead := w.leases(t.TempDir(), later(time.Hour+30*time.Minute), func(o *lease.Options) { o.Timing.Skew = time.Hour })
 	if err := ahead.CloseOne(t.Context(), h.ID, false); !isHeld(err) {
 		t.Errorf("got %v, want held", err)
 	}

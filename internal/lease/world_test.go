@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -112,7 +113,13 @@ func worldOf(t testing.TB, env map[string]string) *world {
 	if err != nil || !roots.AppendCertsFromPEM(pem) {
 		fatal(t, "the emulator's authority: ", err)
 	}
-	w := &world{env: env, server: env["POSTGRES_SERVER_ID"], http: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	if through := env[relayEnv]; through != "" {
+		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, through)
+		}
+	}
+	w := &world{env: env, server: env["POSTGRES_SERVER_ID"], http: &http.Client{Transport: transport}}
 	group, _, _ := strings.Cut(w.server, "/providers/")
 	w.vault = group + "/providers/Microsoft.KeyVault/vaults/kv-pgmirror"
 	return w
@@ -221,7 +228,7 @@ func (w *world) different(t *testing.T) {
 
 var quick = lease.Timing{
 	Life: time.Hour, Margin: time.Minute, Skew: time.Minute, Settle: time.Millisecond, InFlight: 20 * time.Millisecond,
-	Grant: 30 * time.Second, Close: 30 * time.Second, Through: 5 * time.Second, Poll: 5 * time.Millisecond,
+	Grant: 5 * time.Minute, Close: 5 * time.Minute, Through: time.Minute, Poll: 5 * time.Millisecond,
 }
 
 // leases are those of a new run on a machine with the given state directory.
