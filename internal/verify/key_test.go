@@ -69,13 +69,11 @@ func TestInexactKeys(t *testing.T) {
 				"; INSERT INTO a SELECT (CASE k WHEN 'K' THEN '"+k.source+"' ELSE '"+k.other+"' END)::"+k.typ+", v FROM (VALUES "+quoteNames(tt.rows)+") x (k, v)")
 			var m fakeMirror
 			m.publish(mirror(tt.mirror...))
-			settle := time.Millisecond
+			settle, open := time.Millisecond, m.open
 			if tt.settled {
-				settle = 10 * time.Second
-				timer := time.AfterFunc(200*time.Millisecond, func() { m.publish(mirror(7)) })
-				defer timer.Stop()
+				settle, open = 10*time.Second, m.atLooks(func(time.Duration) { m.publish(mirror(7)) })
 			}
-			got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/a"), Native: true, Settle: settle, open: m.open}).Tables[0]
+			got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/a"), Native: true, Settle: settle, open: open}).Tables[0]
 			for i := range tt.want {
 				tt.want[i].Key = "k=" + k.name
 			}

@@ -71,6 +71,20 @@ func (m *fakeMirror) open(context.Context, store.Store) (mirrorTable, error) {
 	return m.now, nil
 }
 
+// atLooks is open that calls do before every look but the first, with the time since
+// that one: what a timer would do before it, or after the last one, on a slow machine.
+func (m *fakeMirror) atLooks(do func(after time.Duration)) func(context.Context, store.Store) (mirrorTable, error) {
+	var first time.Time
+	return func(ctx context.Context, s store.Store) (mirrorTable, error) {
+		if first.IsZero() {
+			first = time.Now()
+		} else {
+			do(time.Since(first))
+		}
+		return m.open(ctx, s)
+	}
+}
+
 func start(t *testing.T) *localpg.Cluster { return localpgtest.Start(t, localpg.Options{}) }
 
 func endpoint(c *localpg.Cluster) postgres.Endpoint {
@@ -239,9 +253,46 @@ func load(ctx context.Context, conn *pgx.Conn, seed uint64) error {
 	return nil
 }
 
-// follow publishes the source's rows again and again, each time late by lag.
-func follow(ctx context.Context, conn *pgx.Conn, m *fakeMirror, lag time.Duration, change func([]item) []item) error {
+// follower is a mirror that follows the source, late by less than most whenever one
+// looks, on any machine.
+type follower struct {
+	fakeMirror
+	most time.Duration
+	read time.Time     // under mu: when what is newest was about to be read
+	came chan struct{} // under mu: closed when something newer has come
+}
+
+func (f *follower) open(ctx context.Context, s store.Store) (mirrorTable, error) {
 	for {
+		f.mu.Lock()
+		late, came := time.Since(f.read) >= f.most, f.came
+		f.mu.Unlock()
+		if !late {
+			return f.fakeMirror.open(ctx, s)
+		}
+		select {
+		case <-came:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// show publishes what was read from some time on.
+func (f *follower) show(rows []item, read time.Time) {
+	f.publish(itemBatch(rows))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.read = read; f.came != nil {
+		close(f.came)
+	}
+	f.came = make(chan struct{})
+}
+
+// follow publishes the source's rows again and again, each time late by lag.
+func (f *follower) follow(ctx context.Context, conn *pgx.Conn, lag time.Duration, change func([]item) []item) error {
+	for {
+		began := time.Now()
 		rows, err := readItems(ctx, conn)
 		if ctx.Err() != nil {
 			return nil
@@ -253,25 +304,26 @@ func follow(ctx context.Context, conn *pgx.Conn, m *fakeMirror, lag time.Duratio
 		case <-ctx.Done():
 			return nil
 		case <-time.After(lag): // the lag that is simulated
-			m.publish(itemBatch(change(rows)))
+			f.show(change(rows), began)
 		}
 	}
 }
 
 // underLoad runs f while items is written to and m follows.
-func underLoad(t *testing.T, c *localpg.Cluster, m *fakeMirror, change func([]item) []item, f func()) {
+func underLoad(t *testing.T, c *localpg.Cluster, m *follower, change func([]item) []item, f func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	defer func() { cancel(); wg.Wait() }()
+	began := time.Now()
 	first, err := readItems(ctx, connect(t, c))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.publish(itemBatch(change(first)))
-	follower := connect(t, c)
+	m.show(change(first), began)
+	reader := connect(t, c)
 	wg.Go(func() {
-		if err := follow(ctx, follower, m, 100*time.Millisecond, change); err != nil {
+		if err := m.follow(ctx, reader, 100*time.Millisecond, change); err != nil {
 			t.Errorf("follow: %v", err)
 		}
 	})
@@ -289,16 +341,17 @@ func underLoad(t *testing.T, c *localpg.Cluster, m *fakeMirror, change func([]it
 func TestUnderLoad(t *testing.T) {
 	c := start(t)
 	localpgtest.Exec(t, c.URL("", "", "postgres"), createItems, "INSERT INTO items SELECT i, '', i FROM generate_series(1, 2000) i")
+	const settle = 3 * time.Second
 	runs := 20
 	if testing.Short() {
 		runs = 2
 	}
 	t.Run("no false alarm", func(t *testing.T) {
-		var m fakeMirror
+		m := follower{most: settle / 2}
 		inFlight, moving := 0, 0
 		underLoad(t, c, &m, func(r []item) []item { return r }, func() {
 			for i := range runs {
-				got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: time.Second, open: m.open}).Tables[0]
+				got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: settle, open: m.open}).Tables[0]
 				if got.State != Equal && got.State != Moving || len(got.Differences) > 0 {
 					t.Fatalf("run %d: got %s %s %v", i, got.State, got.Reason, got.Differences)
 				}
@@ -311,9 +364,9 @@ func TestUnderLoad(t *testing.T) {
 		t.Logf("%d rows in flight, %d moving", inFlight, moving)
 	})
 	t.Run("planted", func(t *testing.T) {
-		var m fakeMirror
+		m := follower{most: settle / 2}
 		underLoad(t, c, &m, tamper, func() {
-			got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: time.Second, open: m.open}).Tables[0]
+			got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: settle, open: m.open}).Tables[0]
 			if diff := cmp.Diff(tampered, got.Differences); diff != "" || got.State != Differs {
 				t.Errorf("got state %s %s, differences (-want +got):\n%s", got.State, got.Reason, diff)
 			}
@@ -332,19 +385,13 @@ func TestMoving(t *testing.T) {
 	}
 	var m fakeMirror
 	m.publish(itemBatch(rows))
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for ctx.Err() == nil {
-			_, err := conn.Exec(ctx, "UPDATE items SET price = price + 1 WHERE id = 50; SELECT pg_sleep(0.005)", pgx.QueryExecModeSimpleProtocol)
-			if err != nil && ctx.Err() == nil {
-				t.Errorf("update: %v", err)
-				return
-			}
+	update := func(time.Duration) {
+		if _, err := conn.Exec(t.Context(), "UPDATE items SET price = price + 1 WHERE id = 50"); err != nil {
+			t.Error(err)
 		}
-	})
-	defer func() { cancel(); wg.Wait() }()
-	got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: 100 * time.Millisecond, open: m.open}).Tables[0]
+	}
+	update(0)
+	got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: 100 * time.Millisecond, open: m.atLooks(update)}).Tables[0]
 	if got.State != Moving || got.Moving != 1 || len(got.Differences) != 0 {
 		t.Errorf("got %s, %d moving, %v, want 1 moving", got.State, got.Moving, got.Differences)
 	}
@@ -367,9 +414,12 @@ func TestSettlesByTheLag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(minSettle+time.Second, func() { m.publish(itemBatch(after)) })
-	defer timer.Stop()
-	got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), open: m.open}).Tables[0]
+	open := m.atLooks(func(late time.Duration) {
+		if late > minSettle+time.Second {
+			m.publish(itemBatch(after))
+		}
+	})
+	got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), open: open}).Tables[0]
 	if got.State != Equal || got.InFlight != 9 {
 		t.Errorf("got %s, %d in flight, %v, want equal and 9", got.State, got.InFlight, got.Differences)
 	}
