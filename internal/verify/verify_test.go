@@ -347,7 +347,7 @@ func TestUnderLoad(t *testing.T) {
 		runs = 2
 	}
 	t.Run("no false alarm", func(t *testing.T) {
-		m := follower{most: settle / 2}
+		m := follower{most: settle * 2 / 3}
 		inFlight, moving := 0, 0
 		underLoad(t, c, &m, func(r []item) []item { return r }, func() {
 			for i := range runs {
@@ -364,7 +364,7 @@ func TestUnderLoad(t *testing.T) {
 		t.Logf("%d rows in flight, %d moving", inFlight, moving)
 	})
 	t.Run("planted", func(t *testing.T) {
-		m := follower{most: settle / 2}
+		m := follower{most: settle * 2 / 3}
 		underLoad(t, c, &m, tamper, func() {
 			got := mustRun(t, Config{Source: endpoint(c), Tables: folder(t, "public/items"), Settle: settle, open: m.open}).Tables[0]
 			if diff := cmp.Diff(tampered, got.Differences); diff != "" || got.State != Differs {
