@@ -236,8 +236,12 @@ func lookPort(ctx context.Context, p *patient) diagnosis {
 	return diagnosis{State: checkOK, Text: address + " answers"}
 }
 
-// portPatience is how long the server's port may take to answer. Tests shorten it.
-var portPatience = 10 * time.Second
+// portPatience is how long the server's port may take to accept and to answer,
+// answerPatience how long the latter may take of it. Tests shorten that one only: a
+// machine that is slow to connect is no server that is mute.
+const portPatience = 10 * time.Second
+
+var answerPatience = portPatience
 
 // knock asks whether PostgreSQL takes TLS: also one that doesn't answers that. A proxy
 // accepts a connection for a server that isn't there, and so does one that stands still.
@@ -247,9 +251,8 @@ func knock(ctx context.Context, network, address string) error {
 		return err
 	}
 	defer conn.Close()
-	if limit, ok := ctx.Deadline(); ok {
-		conn.SetDeadline(limit)
-	}
+	conn.SetDeadline(time.Now().Add(answerPatience))
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	answer := make([]byte, 1)
 	_, err = conn.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}) // SSLRequest
 	if err == nil {

@@ -75,8 +75,11 @@ func openSession(ctx context.Context, s streams, cfg *config.Config, how ...look
 
 // eachPatience bounds all steps of a session that looks at each alone, and then
 // everybody who is asked: what doesn't answer keeps nobody from the others. The role's
-// secret, without which the server can't be asked, has its own. Tests shorten it.
+// secret, without which the server can't be asked, has secretPatience of its own. Tests
+// shorten the former.
 var eachPatience = 20 * time.Second
+
+const secretPatience = 20 * time.Second
 
 // lookEach plans each step by itself.
 func (ses *session) lookEach(ctx context.Context) error {
@@ -86,7 +89,7 @@ func (ses *session) lookEach(ctx context.Context) error {
 	for _, s := range ses.steps {
 		asking := timed
 		if s.Name() == "role-secret" {
-			own, cancel := context.WithTimeout(ctx, eachPatience)
+			own, cancel := context.WithTimeout(ctx, secretPatience)
 			defer cancel()
 			asking = own
 		}

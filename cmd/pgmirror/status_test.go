@@ -78,7 +78,7 @@ func TestStatusBesideMuteFabric(t *testing.T) {
 		t.Skip("starts a server")
 	}
 	defer func(before time.Duration) { eachPatience = before }(eachPatience)
-	eachPatience = 3 * time.Second
+	eachPatience = 300 * time.Millisecond
 	dir, err := os.MkdirTemp("", "pgmirror-mute-") // a server that root starts runs as another user, who must get to it
 	if err != nil {
 		t.Fatal(err)
@@ -121,8 +121,8 @@ func TestStatusBesideMuteFabric(t *testing.T) {
 
 // TestDoctorOfMuteServer: a port that accepts is no server that answers.
 func TestDoctorOfMuteServer(t *testing.T) {
-	defer func(before time.Duration) { portPatience = before }(portPatience)
-	portPatience = 200 * time.Millisecond
+	defer func(before time.Duration) { answerPatience = before }(answerPatience)
+	answerPatience = 200 * time.Millisecond
 	cfg := muteMirror(t)
 	p := &patient{cfg: cfg, clients: &setup.Clients{Config: cfg}}
 	if got := lookPort(t.Context(), p); got.State != checkBlocking || got.Code != "ServerUnreachable" || !strings.Contains(got.Text, "says nothing") {
