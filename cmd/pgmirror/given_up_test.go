@@ -49,6 +49,7 @@ func (k *killing) heldOff() {
 	k.refused(elsewhere, "another pgmirror is at work on postgres: ")
 	k.Check(first.Process.Kill())
 	_ = first.Wait() // it was killed
+	k.gone()
 	k.refused(elsewhere, "is held by ")
 	k.must(k.state, "apply", "--yes")
 	k.same("the death of the first, and one more apply")
@@ -67,10 +68,13 @@ func (k *killing) interrupted() {
 
 // expired: Fabric doesn't answer any more, and meanwhile the lease ends.
 func (k *killing) expired() {
+	begun := time.Now()
+	k.must(k.state, "apply", "--yes")
+	life := 3*time.Second + 3*time.Since(begun) // the doors are open before it ends, however slow this machine is
 	k.unsettle()
 	k.Check(putFaults(k.emu, `[{"service":"fabric","method":"GET","path":"/v1/connections","after":2,"latency":"1h"}]`))
 	apply, _ := k.process(k.state, 0, "apply", "--yes")
-	apply.Env = append(apply.Env, "KILL_LIFE=3s")
+	apply.Env = append(apply.Env, "KILL_LIFE="+life.String())
 	var out bytes.Buffer
 	apply.Stdout, apply.Stderr = &out, &out
 	k.Check(apply.Start())
@@ -90,9 +94,14 @@ func (k *killing) standing() *osexec.Cmd {
 	apply.Env = append(apply.Env, "KILL_STOP="+there)
 	apply.Stderr = new(bytes.Buffer)
 	k.Check(apply.Start())
-	k.Check(await(k.t.Context(), there, 2*time.Minute, func(context.Context) (bool, error) {
+	k.Check(await(k.t.Context(), there, 5*time.Minute, func(context.Context) (bool, error) {
 		text, err := os.ReadFile(told)
 		return strings.Contains(string(text), there), err
+	}))
+	k.Check(await(k.t.Context(), "it stands still", 5*time.Minute, func(context.Context) (bool, error) { // a SIGCONT before that is lost
+		var now syscall.WaitStatus
+		_, err := syscall.Wait4(apply.Process.Pid, &now, syscall.WNOHANG|syscall.WUNTRACED, nil)
+		return now.Stopped(), err
 	}))
 	return apply
 }
@@ -100,7 +109,7 @@ func (k *killing) standing() *osexec.Cmd {
 // gaveUp wants a command to end so, with nothing open and nothing left to close.
 func (k *killing) gaveUp(cmd *osexec.Cmd, want exitCode, code string) {
 	k.t.Helper()
-	limit := time.AfterFunc(3*time.Minute, func() { cmd.Process.Kill() })
+	limit := time.AfterFunc(10*time.Minute, func() { cmd.Process.Kill() })
 	_ = cmd.Wait() // its exit code tells
 	limit.Stop()
 	if got := cmd.ProcessState.ExitCode(); got != int(want) || !strings.Contains(cmd.Stderr.(*bytes.Buffer).String(), "error["+code+"]") {
