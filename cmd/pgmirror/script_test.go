@@ -57,7 +57,7 @@ func awaitFile(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: await FILE")
 	}
-	err := await(context.Background(), args[0]+" appears", time.Minute, func(context.Context) (bool, error) {
+	err := await(context.Background(), args[0]+" appears", 5*time.Minute, func(context.Context) (bool, error) {
 		_, err := os.Stat(ts.MkAbs(args[0]))
 		return err == nil, nil
 	})
@@ -88,14 +88,17 @@ func runSQL(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // until runs a command again and again until a line that it writes matches:
-// `until PATTERN COMMAND [ARG...]`.
+// `until PATTERN COMMAND [ARG...]`. One that had no time left to ask is run again.
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: until PATTERN COMMAND [ARG...]")
 	}
 	line := regexp.MustCompile("(?m)" + args[0])
-	err := await(context.Background(), args[0]+" in what "+args[1]+" says", time.Minute, func(context.Context) (bool, error) {
+	err := await(context.Background(), args[0]+" in what "+args[1]+" says", 5*time.Minute, func(context.Context) (bool, error) {
 		err := ts.Exec(args[1], args[2:]...)
+		if exitOf(err) == int(exitTimeout) {
+			return false, nil
+		}
 		return err == nil && line.MatchString(ts.ReadFile("stdout")), err
 	})
 	ts.Check(err)
@@ -108,14 +111,24 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: exits CODE COMMAND [ARG...]")
 	}
 	err := ts.Exec(args[1], args[2:]...)
-	got := "0"
-	var exit interface{ ExitCode() int } // *exec.ExitError
-	if errors.As(err, &exit) {
-		got = strconv.Itoa(exit.ExitCode())
-	} else if err != nil {
+	code := exitOf(err)
+	if code < 0 {
 		ts.Fatalf("run %s: %v", args[1], err)
 	}
-	if got != args[0] {
+	if got := strconv.Itoa(code); got != args[0] {
 		ts.Fatalf("%v: exit %s, want %s", args[1:], got, args[0])
 	}
+}
+
+// exitOf is the exit code of a command that ended with err; -1 of one that didn't end
+// by itself.
+func exitOf(err error) int {
+	var exit interface{ ExitCode() int } // *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
 }
