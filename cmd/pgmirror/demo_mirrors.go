@@ -81,7 +81,7 @@ func (d *demo) startRun(ctx context.Context) error {
 	}
 	d.s.say("  the snapshot: %s rows in %s, %s rows/s, as PostgreSQL → Parquet → OneLake", count(facts.rows), seconds(facts.took), count(perSecond(facts.rows, facts.took)))
 	tables := 0
-	err := await(ctx, "every table replicates in the open mirror", time.Minute, func(ctx context.Context) (bool, error) {
+	err := await(ctx, "every table replicates in the open mirror", 5*time.Minute, func(ctx context.Context) (bool, error) {
 		st, err := d.open.status(ctx)
 		tables = len(st.tables)
 		for _, t := range st.tables {

@@ -52,7 +52,7 @@ func (d *demo) beats(ctx context.Context, name string, ses *session, n int) erro
 		if err != nil {
 			return err
 		}
-		err = await(ctx, "a committed row becomes visible in the "+name+" mirror", 30*time.Second, func(ctx context.Context) (bool, error) {
+		err = await(ctx, "a committed row becomes visible in the "+name+" mirror", 2*time.Minute, func(ctx context.Context) (bool, error) {
 			return holds(ctx, table, "id", d.beatID)
 		})
 		if err != nil {

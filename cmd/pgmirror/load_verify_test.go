@@ -64,7 +64,7 @@ func TestVerifyUnderLoad(t *testing.T) {
 		w.zone.spoils.Store(true)
 		localpgtest.Exec(t, w.url, "UPDATE items SET price = price + 1 WHERE id = 1", "DELETE FROM items WHERE id = 2",
 			"INSERT INTO items VALUES (3, 'new', 3)", "UPDATE items SET name = '', price = price + 1 WHERE id = 4")
-		err := await(t.Context(), "the spoilt changes arrive", 2*time.Minute, func(context.Context) (bool, error) { return w.zone.spoilt.Load() >= 4, nil })
+		err := await(t.Context(), "the spoilt changes arrive", 5*time.Minute, func(context.Context) (bool, error) { return w.zone.spoilt.Load() >= 4, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ func TestVerifyUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = await(t.Context(), "verify finds no row that differs", 2*time.Minute, func(context.Context) (bool, error) {
+		err = await(t.Context(), "verify finds no row that differs", 5*time.Minute, func(context.Context) (bool, error) {
 			return w.verify(t, "items")[0].Differing == 0, nil
 		})
 		if err != nil {
@@ -145,7 +145,7 @@ func startLoadedMirror(t *testing.T) *loadedMirror {
 
 func (w *loadedMirror) awaitMirror(t *testing.T) {
 	t.Helper()
-	err := await(t.Context(), "both tables are in the mirror", 2*time.Minute, func(ctx context.Context) (bool, error) {
+	err := await(t.Context(), "both tables are in the mirror", 5*time.Minute, func(ctx context.Context) (bool, error) {
 		for _, name := range []string{"items", "docs"} {
 			log, err := w.tables.List(ctx, "public/"+name+"/_delta_log")
 			if err != nil || len(log) == 0 {
