@@ -227,13 +227,14 @@ func (w *canaryWorld) fault(f ...emulator.Fault) {
 }
 
 // watch collects the arguments of every process on this machine until the test
-// ends.
+// ends. It rests as long as it looks: other tests run beside it.
 func (w *canaryWorld) watch() {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for tick := time.NewTicker(5 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+		for took := time.Duration(0); pause(ctx, max(5*time.Millisecond, took)) == nil; {
+			begun := time.Now()
 			lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 			if err != nil {
 				return
@@ -245,6 +246,7 @@ func (w *canaryWorld) watch() {
 				}
 			}
 			w.mu.Unlock()
+			took = time.Since(begun)
 		}
 	}()
 	w.t.Cleanup(func() { stop(); <-done })
