@@ -38,7 +38,12 @@ func TestVerifyUnderLoad(t *testing.T) {
 	w := startLoadedMirror(t)
 	t.Run("no false alarm", func(t *testing.T) {
 		inFlight, moving := 0, 0
+		begun, runs := time.Now(), runs
 		for i := range runs {
+			if i >= 5 && time.Since(begun) > 2*time.Minute { // a machine that is busy has a limit for all tests
+				runs = i
+				break
+			}
 			for _, got := range w.verify(t) {
 				if got.State != verify.Equal && got.State != verify.Moving || got.Differing > 0 || got.Truncated {
 					t.Fatalf("run %d: %s is %s %s, %d rows differ: %v", i+1, got.Name, got.State, got.Reason, got.Differing, got.Differences)
