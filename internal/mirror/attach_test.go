@@ -276,7 +276,7 @@ func TestAttachedAndGone(t *testing.T) {
 func TestAttachedInCutTransaction(t *testing.T) {
 	b := newParted(t)
 	f := &faulty{Store: b.landing, left: 1 << 30}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cfg := b.config(f)
 	cfg.Watch, cfg.Budget = time.Hour, 300<<10
@@ -341,7 +341,7 @@ func cutAttach(t *testing.T, n int, after bool) bool {
 	b.exec(filled("parted_1", 1000, 15)...)
 	b.exec(`UPDATE parted SET at = at + 100 WHERE id < 5`)
 	f := &faulty{Store: b.landing, left: 1 << 30, after: after}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cfg := b.config(f)
 	cfg.Budget, cfg.idle = 128<<10, 200*time.Millisecond // the look at the partition may be beyond the last commit

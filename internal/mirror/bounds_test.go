@@ -98,7 +98,7 @@ func TestCutPieces(t *testing.T) {
 				b := newBench(t, docs...)
 				b.settle()
 				f := &faulty{Store: b.landing, left: 1 << 30, after: after}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				cfg := b.config(f)
 				cfg.Budget, cfg.idle = 4<<20, time.Hour // nothing else is written
@@ -313,27 +313,30 @@ func newPausing(s store.Store, call string) *pausing {
 	return &pausing{Store: s, call: call, held: make(chan bool), open: make(chan bool)}
 }
 
-func (p *pausing) wait(call string) {
+func (p *pausing) wait(ctx context.Context, call string) {
 	if call == p.call {
 		p.once.Do(func() {
 			close(p.held)
-			<-p.open
+			select {
+			case <-p.open:
+			case <-ctx.Done():
+			}
 		})
 	}
 }
 
 func (p *pausing) List(ctx context.Context, dir string) ([]store.Info, error) {
-	p.wait("list " + dir)
+	p.wait(ctx, "list "+dir)
 	return p.Store.List(ctx, dir)
 }
 
 func (p *pausing) Read(ctx context.Context, name string, off, n int64) ([]byte, store.Info, error) {
-	p.wait("read " + name)
+	p.wait(ctx, "read "+name)
 	return p.Store.Read(ctx, name, off, n)
 }
 
 func (p *pausing) Rename(ctx context.Context, from, to string) error {
-	p.wait("rename in " + path.Dir(from))
+	p.wait(ctx, "rename in "+path.Dir(from))
 	return p.Store.Rename(ctx, from, to)
 }
 
@@ -347,7 +350,7 @@ func TestTakenOverWhileOpening(t *testing.T) {
 			b.settle()
 			one, other := newPausing(b.landing, at), newPausing(b.landing, "rename in "+dir)
 			ended := make(chan error, 1)
-			go func() { ended <- Run(context.Background(), b.config(one)) }()
+			go func() { ended <- Run(t.Context(), b.config(one)) }()
 			<-one.held
 			stop := b.start(b.config(other))
 			b.exec(`UPDATE plain SET n = 4711 WHERE id = 7`)

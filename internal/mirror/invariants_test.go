@@ -18,13 +18,15 @@ func (b *bench) start(cfg Config) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Run(ctx, cfg) }()
-	return sync.OnceFunc(func() {
+	stop = sync.OnceFunc(func() {
 		b.t.Helper()
 		cancel()
 		if err := <-done; err != nil {
 			b.t.Errorf("the mirror ended: %v", err)
 		}
 	})
+	b.t.Cleanup(stop) // of a test that has failed
+	return stop
 }
 
 // equal takes all files as Fabric would and compares the named tables.
@@ -148,10 +150,10 @@ func TestColumnAddedBeforeJoin(t *testing.T) {
 func TestDroppedUnderFill(t *testing.T) {
 	b := newBench(t, tables...)
 	cfg := b.config(b.landing)
-	cfg.Freshness, cfg.Watch = 3*time.Second, time.Hour
+	cfg.Watch = time.Hour
 	stop := b.start(cfg)
 	b.caughtUp()
-	b.exec(`UPDATE toast SET small = 5; `, `ALTER TABLE toast DROP COLUMN small`)
+	b.exec(`BEGIN; UPDATE toast SET small = 5; ALTER TABLE toast DROP COLUMN small; COMMIT`) // it is gone whenever they are read
 	b.caughtUp()
 	stop()
 	if s := b.tableState("toast").value; s.Phase != phaseReplicating || s.Generation != 2 {

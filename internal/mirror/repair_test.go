@@ -206,7 +206,7 @@ func cutRepair(t *testing.T, n int, after bool) {
 	b.settle()
 	b.unseen("UPDATE plain SET n = -1 WHERE id = 1", "DELETE FROM plain WHERE id = 2")
 	f := &faulty{Store: b.landing, left: 1 << 30, after: after}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cfg := b.config(f)
 	cfg.Watch, cfg.idle = 20*time.Millisecond, time.Hour // nothing else is written
