@@ -404,7 +404,10 @@ func (b *bench) writer() (id string, end func()) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return id, func() { conn.Close(context.Background()) }
+	return id, func() {
+		_, _ = conn.Exec(context.Background(), "ROLLBACK") // or the server ends it some time after it was left
+		conn.Close(context.Background())
+	}
 }
 
 // awaited returns when somebody waits for the end of a transaction.
