@@ -11,24 +11,24 @@ import (
 // not.
 func TestStored(t *testing.T) {
 	type shift struct {
-		table      string
-		changes    []string // a look lies between them
-		generation int64
+		table       string
+		changes     []string // a look lies between them
+		generations []int64  // after each
 	}
 	shifts := []shift{
-		{"cased", []string{`ALTER TABLE cased DROP "A"; UPDATE cased SET a = 99 WHERE id = 1`}, 2}, // "a" has the name of "A" in the mirror now
-		{"spaced", []string{`ALTER TABLE spaced DROP "a b"; UPDATE spaced SET a_b = 'z' WHERE id = 1`}, 2},
-		{"again", []string{`ALTER TABLE again DROP "a b"; ALTER TABLE again ADD a_b int; INSERT INTO again VALUES (5, 7)`}, 2},
-		{"again2", []string{`ALTER TABLE again2 DROP "a b"; UPDATE again2 SET id = 3 WHERE id = 1`, `ALTER TABLE again2 ADD a_b text; INSERT INTO again2 VALUES (5, 'new')`}, 2},
-		{"recast", []string{`ALTER TABLE recast ALTER v TYPE text USING lower(v)`}, 2},
-		{"parted", []string{`ALTER TABLE parted ALTER v TYPE text USING lower(v)`}, 2},
-		{"packed", []string{`ALTER TABLE packed ALTER v SET NOT NULL`, `VACUUM FULL packed`, `ALTER TABLE packed ALTER v DROP NOT NULL`}, 1},
-		{"parts", []string{`ALTER TABLE parts ALTER v SET NOT NULL`, `VACUUM FULL parts_0`, `ALTER TABLE parts ALTER v DROP NOT NULL`}, 2}, // it might have been unlogged
-		{"moods", []string{`ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; UPDATE moods SET v = 9 WHERE m = 'blue'; DELETE FROM moods WHERE m = 'ok'`}, 2},
-		{"inner", []string{`ALTER TYPE inner_ ADD VALUE 'new' BEFORE 'a'`, `INSERT INTO "inner" VALUES (3, '{new}')`}, 1},
-		{"later", []string{`ALTER TYPE later_ ADD VALUE 'new'`, `INSERT INTO later VALUES (3, '[new,new]')`, `ALTER TYPE later_ RENAME VALUE 'new' TO 'old'`}, 2},
-		{"pair", []string{`ALTER TYPE pair_ ADD ATTRIBUTE x int`, `UPDATE pair SET m = '{"(1,a,3)"}' WHERE id = 2; ALTER TYPE pair_ DROP ATTRIBUTE s`}, 3},
-		{"unsent", []string{`UPDATE unsent SET n = 2; ALTER TYPE unsent_ RENAME VALUE 'sad' TO 'blue'`}, 2}, // 'sad' can't be looked up any more
+		{"cased", []string{`ALTER TABLE cased DROP "A"; UPDATE cased SET a = 99 WHERE id = 1`}, []int64{2}}, // "a" has the name of "A" in the mirror now
+		{"spaced", []string{`ALTER TABLE spaced DROP "a b"; UPDATE spaced SET a_b = 'z' WHERE id = 1`}, []int64{2}},
+		{"again", []string{`ALTER TABLE again DROP "a b"; ALTER TABLE again ADD a_b int; INSERT INTO again VALUES (5, 7)`}, []int64{2}},
+		{"again2", []string{`ALTER TABLE again2 DROP "a b"; UPDATE again2 SET id = 3 WHERE id = 1`, `ALTER TABLE again2 ADD a_b text; INSERT INTO again2 VALUES (5, 'new')`}, []int64{1, 2}},
+		{"recast", []string{`ALTER TABLE recast ALTER v TYPE text USING lower(v)`}, []int64{2}},
+		{"parted", []string{`ALTER TABLE parted ALTER v TYPE text USING lower(v)`}, []int64{2}},
+		{"packed", []string{`ALTER TABLE packed ALTER v SET NOT NULL`, `VACUUM FULL packed`, `ALTER TABLE packed ALTER v DROP NOT NULL`}, []int64{1, 1, 1}},
+		{"parts", []string{`ALTER TABLE parts ALTER v SET NOT NULL`, `VACUUM FULL parts_0`, `ALTER TABLE parts ALTER v DROP NOT NULL`}, []int64{1, 2, 2}}, // it might have been unlogged
+		{"moods", []string{`ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; UPDATE moods SET v = 9 WHERE m = 'blue'; DELETE FROM moods WHERE m = 'ok'`}, []int64{2}},
+		{"inner", []string{`ALTER TYPE inner_ ADD VALUE 'new' BEFORE 'a'`, `INSERT INTO "inner" VALUES (3, '{new}')`}, []int64{1, 1}},
+		{"later", []string{`ALTER TYPE later_ ADD VALUE 'new'`, `INSERT INTO later VALUES (3, '[new,new]')`, `ALTER TYPE later_ RENAME VALUE 'new' TO 'old'`}, []int64{1, 1, 2}},
+		{"pair", []string{`ALTER TYPE pair_ ADD ATTRIBUTE x int`, `UPDATE pair SET m = '{"(1,a,3)"}' WHERE id = 2; ALTER TYPE pair_ DROP ATTRIBUTE s`}, []int64{2, 3}},
+		{"unsent", []string{`UPDATE unsent SET n = 2; ALTER TYPE unsent_ RENAME VALUE 'sad' TO 'blue'`}, []int64{2}}, // 'sad' can't be looked up any more
 	}
 	b := newBench(t,
 		`CREATE TABLE cased (id int PRIMARY KEY, "A" int, a int); INSERT INTO cased VALUES (1, 10, 20), (2, 11, 21)`,
@@ -54,25 +54,23 @@ func TestStored(t *testing.T) {
 	stop := b.hear(b.landing, &h)
 	b.caughtUp()
 	for round := range 3 {
-		_, looks := h.last(SlotHealth)
-		h.await(t, SlotHealth, looks+2)
+		h.looked(t)
 		for _, s := range shifts {
 			if round < len(s.changes) {
 				b.exec(s.changes[round])
 			}
 		}
-	}
-	_, looks := h.last(SlotHealth)
-	h.await(t, SlotHealth, looks+2)
-	for _, s := range shifts {
-		b.reaches(s.table, phaseReplicating, s.generation)
+		h.looked(t)
+		for _, s := range shifts { // a copy of before the next change
+			b.reaches(s.table, phaseReplicating, s.generations[min(round, len(s.changes)-1)])
+		}
 	}
 	b.caughtUp()
 	stop()
 	for i, s := range shifts {
 		names[i] = s.table
-		if got := b.tableState(s.table).value; got.Generation != s.generation {
-			t.Errorf("%s was copied %d times, want %d: %s", s.table, got.Generation, s.generation, got.Reason)
+		if got, want := b.tableState(s.table).value, s.generations[len(s.generations)-1]; got.Generation != want {
+			t.Errorf("%s was copied %d times, want %d: %s", s.table, got.Generation, want, got.Reason)
 		}
 	}
 	b.equal(fabric, names...)
@@ -88,8 +86,7 @@ func TestStoredIsNoted(t *testing.T) {
 	b.caughtUp()
 	for _, sql := range []string{`ALTER TABLE packed ALTER v SET NOT NULL`, `VACUUM FULL packed`, `ALTER TYPE grown_ ADD VALUE 'b'`, `INSERT INTO grown VALUES (1, 'b')`} {
 		b.exec(sql)
-		_, looks := h.last(SlotHealth)
-		h.await(t, SlotHealth, looks+2)
+		h.looked(t)
 	}
 	if e, n := h.last(Rebuilding); n > 0 {
 		t.Errorf("%s was built anew: %s", e.Table, e.Reason)
