@@ -144,7 +144,9 @@ func TestSemantics(t *testing.T) {
 	cfg.Publications = []string{"p", "q"}
 	var mu sync.Mutex
 	refusals, reasons := map[string]bool{}, map[string][]string{}
+	var h heard
 	cfg.Events = func(e Event) {
+		h.hear(e)
 		mu.Lock()
 		defer mu.Unlock()
 		refusals[e.Table] = refusals[e.Table] || e.Kind == Refused
@@ -164,6 +166,7 @@ func TestSemantics(t *testing.T) {
 	}
 	became := make([]string, len(semantics))
 	b.caughtUp()
+	h.looked(t) // what no change of a row tells of is noted, too
 	for i, s := range semantics {
 		name := fmt.Sprintf("t%d", i)
 		outcome := func() string {
@@ -230,6 +233,8 @@ func (b *bench) outcome(table string, refusal bool) string {
 		return parked
 	case s.Phase != phaseReplicating:
 		return string(s.Phase)
+	case slices.ContainsFunc(s.Late, func(l lateLeaf) bool { return !l.Read }):
+		return "read in part"
 	case s.Ignored > 0:
 		return ignored
 	case s.Generation > 1:

@@ -507,9 +507,16 @@ func (w *soak) behind(conn *pgx.Conn) string {
 		if x.Phase != string(phaseReplicating) {
 			return fmt.Sprintf("%s is %s: %s", &src, x.Phase, x.Reason)
 		}
+		s, err := load[tableState](ctx, w.zone, tableFile(src.Schema, src.Name))
+		if err != nil {
+			return err.Error()
+		}
+		if slices.ContainsFunc(s.value.Late, func(l lateLeaf) bool { return !l.Read }) {
+			return fmt.Sprintf("%s has a partition that isn't read", &src)
+		}
 		w.fabric.mu.Lock()
 		t := w.fabric.tables[landing.TableDir(src.Schema, src.Name)]
-		untaken := t == nil || t.files < x.Files
+		untaken := t == nil || t.files < s.value.Number
 		w.fabric.mu.Unlock()
 		if untaken {
 			return fmt.Sprintf("%s has files that aren't taken", &src)
