@@ -30,7 +30,13 @@ func runChild(dir string) {
 	b.cluster = newClusterAt(url[0], port)
 	cfg := b.config(s)
 	cfg.Budget = 1 << 20
-	cfg.Events = func(e Event) { fmt.Println(e.Kind) }
+	last := EventKind(os.Getenv("MIRROR_TEST_LAST"))
+	cfg.Events = func(e Event) {
+		fmt.Println(e.Kind)
+		if e.Kind == last {
+			select {} // until it is killed
+		}
+	}
 	if err := Run(context.Background(), cfg); err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -53,11 +59,11 @@ func TestKill(t *testing.T) {
 	died := map[EventKind]int{}
 	for n := range kills {
 		step, patience := steps[r.IntN(len(steps))], 2*time.Second
-		if n > kills/3 && (step == Published || step == Confirmed) {
+		if n > kills/3 && (step == Streaming || step == Published || step == Confirmed) {
 			patience = time.Minute // the snapshot was cut often enough: now its end is waited for
 		}
 		then := time.Duration(r.IntN(30)) * time.Millisecond
-		if step == Streaming {
+		if step == Streaming || n%3 == 0 {
 			then = 0 // the next step comes at once
 		}
 		died[b.killAfter(step, 1+r.IntN(4), then, patience)]++
@@ -72,12 +78,17 @@ func TestKill(t *testing.T) {
 	b.finish(b.run(b.landing, nil))
 }
 
-// killAfter runs a mirror and kills it some time after the nth event of a kind,
-// at the latest when its patience ends. It returns the last event that was heard.
+// killAfter runs a mirror and kills it some time after an event of a kind that is the
+// nth at least, at the latest when its patience ends. With no time between them nothing
+// happens after the first event of the kind. It returns the last event that was heard.
 func (b *bench) killAfter(kind EventKind, n int, then, patience time.Duration) EventKind {
 	b.t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "MIRROR_TEST_DIR="+b.dir, fmt.Sprintf("MIRROR_TEST_SOURCE=%s %d %s", b.cluster.Host, b.cluster.Port, b.db))
+	if then == 0 {
+		cmd.Env = append(cmd.Env, "MIRROR_TEST_LAST="+string(kind))
+		n = 1
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		b.t.Fatal(err)
@@ -177,7 +188,7 @@ func cutAt(t *testing.T, n int, after bool) bool {
 		b.exec(fmt.Sprintf(`BEGIN; UPDATE plain SET n = n + 1 WHERE id = 1 + %d; DELETE FROM plain WHERE id = 10 + %d; UPDATE toast SET small = 5 WHERE id = 1 + %d; COMMIT`, i, i, i))
 	}
 	f := &faulty{Store: b.landing, left: n, after: after}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	streaming := make(chan bool, 8)
 	confirmed := make(chan bool, 64)
@@ -268,7 +279,7 @@ func TestCutSlot(t *testing.T) {
 func (b *bench) once(f *faulty, cfg Config) {
 	b.t.Helper()
 	f.Store, cfg.Landing = b.landing, f
-	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
 	defer cancel()
 	cfg.Events = func(e Event) {
 		if e.Kind == Retrying || e.Kind == SnapshotStarted {
