@@ -86,7 +86,11 @@ func TestChangeAllocatesNothing(t *testing.T) {
 		*r.waiting = pending{tables: r.waiting.tables[:0]}
 	}
 	file()
-	if got := testing.AllocsPerRun(5, file); got != 0 {
+	got := testing.AllocsPerRun(5, file)
+	for try := 0; got != 0 && try < 10; try++ { // the whole process's are counted: those of others don't come every time
+		got = min(got, testing.AllocsPerRun(5, file))
+	}
+	if got != 0 {
 		t.Errorf("%v allocations for %d changes, want none", got, len(raw))
 	}
 }
