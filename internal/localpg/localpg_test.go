@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	mrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -176,10 +177,7 @@ func TestStartAgainInTheSameDirectory(t *testing.T) {
 }
 
 func TestTakenPort(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
@@ -190,6 +188,21 @@ func TestTakenPort(t *testing.T) {
 	c := localpgtest.Start(t, localpg.Options{Dir: dir, Password: "x", Port: l.Addr().(*net.TCPAddr).Port})
 	if got := query(t, c.URL("", "", "postgres"), "SELECT 'ok'"); got != "ok" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// listen takes a port below those that systems give to outgoing connections: once it
+// is let go, no other test's connection has it.
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+mrand.IntN(12000)))
+		if err == nil {
+			return l
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
 	}
 }
 
