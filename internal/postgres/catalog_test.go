@@ -231,7 +231,7 @@ func TestPublicationTables(t *testing.T) {
 	if _, err := other.Exec(t.Context(), `BEGIN; LOCK TABLE a, p IN ACCESS EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Exec(t.Context(), "SET lock_timeout = 1"); err != nil {
+	if _, err := conn.Exec(t.Context(), "SET lock_timeout = '10s'"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := postgres.PublishedTables(t.Context(), conn, publications, postgres.WithLeaves); err != nil {

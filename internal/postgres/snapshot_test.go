@@ -147,7 +147,7 @@ func TestLocks(t *testing.T) {
 	tab := table(t, e, "a")
 	slot, _ := exported(t, e, "locks")
 	r := openSnapshot(t, e, slot.Snapshot)
-	if _, err := r.Conn().Exec(t.Context(), "SET lock_timeout = '100ms'"); err != nil {
+	if _, err := r.Conn().Exec(t.Context(), "SET lock_timeout = '1s'"); err != nil {
 		t.Fatal(err)
 	}
 	b := batch.New(tab.MirrorSchema(), false)
@@ -158,7 +158,7 @@ func TestLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := connect(t, e)
-	if _, err := other.Exec(t.Context(), "BEGIN; SET LOCAL lock_timeout = '2s'; LOCK TABLE a IN ACCESS EXCLUSIVE MODE"); err != nil {
+	if _, err := other.Exec(t.Context(), "BEGIN; SET LOCAL lock_timeout = '60s'; LOCK TABLE a IN ACCESS EXCLUSIVE MODE"); err != nil {
 		t.Fatalf("the reader holds a lock: %v", err)
 	}
 	if err := read(); !postgres.IsLockTimeout(err) {

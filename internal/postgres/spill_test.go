@@ -411,7 +411,7 @@ func TestSpillConnectionBreaks(t *testing.T) {
 // lose its patience, and what is confirmed reaches it.
 func TestSpillConfirmsMeanwhile(t *testing.T) {
 	e := database(t, "")
-	run(t, e, "CREATE TABLE a (id int PRIMARY KEY, v text)", "CREATE PUBLICATION p FOR TABLE a", fmt.Sprintf("ALTER DATABASE %q SET wal_sender_timeout = '400ms'", e.Database))
+	run(t, e, "CREATE TABLE a (id int PRIMARY KEY, v text)", "CREATE PUBLICATION p FOR TABLE a", fmt.Sprintf("ALTER DATABASE %q SET wal_sender_timeout = '4s'", e.Database))
 	newSlot(t, e, "slow")
 	run(t, e, "INSERT INTO a VALUES (-1, '')", bigInsert(0), "INSERT INTO a VALUES (-2, '')")
 	s := startStream(t, e, postgres.StreamOptions{Slot: "slow", Publications: []string{"p"}, DecodingMemory: smallest, Spill: &postgres.Spill{Dir: t.TempDir(), MemoryBytes: 1}})
@@ -421,7 +421,7 @@ func TestSpillConfirmsMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := connect(t, e)
-	if _, err := conn.Exec(t.Context(), "SELECT pg_sleep(1.2)"); err != nil { // three times its patience, by its own clock
+	if _, err := conn.Exec(t.Context(), "SELECT pg_sleep(6)"); err != nil { // longer than its patience, by its own clock
 		t.Fatal(err)
 	}
 	until(t, "the first commit is confirmed", func() bool {

@@ -195,12 +195,13 @@ func TestNextEndsWithItsContext(t *testing.T) {
 // connection.
 func TestStalledReaderStaysConnected(t *testing.T) {
 	e := database(t, "")
-	run(t, e, "CREATE TABLE a (id int PRIMARY KEY)", "CREATE PUBLICATION p FOR TABLE a", fmt.Sprintf("ALTER DATABASE %q SET wal_sender_timeout = '400ms'", e.Database))
+	run(t, e, "CREATE TABLE a (id int PRIMARY KEY)", "CREATE PUBLICATION p FOR TABLE a", fmt.Sprintf("ALTER DATABASE %q SET wal_sender_timeout = '4s'", e.Database))
 	newSlot(t, e, "stalled")
 	s := startStream(t, e, postgres.StreamOptions{Slot: "stalled", Publications: []string{"p"}})
 	conn := connect(t, e)
-	// The server's clock tells when the patience has run out three times over.
-	if _, err := conn.Exec(t.Context(), "SELECT pg_sleep(1.2)"); err != nil {
+	// The server's clock tells when the patience has run out. It is long enough for a
+	// keepalive, which is due at a quarter of it, on a machine that lets us wait.
+	if _, err := conn.Exec(t.Context(), "SELECT pg_sleep(6)"); err != nil {
 		t.Fatal(err)
 	}
 	if info, ok, err := postgres.Slot(t.Context(), conn, "stalled"); !ok || !info.Active || err != nil {
@@ -248,16 +249,21 @@ func TestServerShutsDown(t *testing.T) {
 	if err := s.Confirm(t.Context(), end); err != nil {
 		t.Fatal(err)
 	}
+	run(t, e, "CREATE TABLE later ()") // the server writes to its log when it likes, too
 	stopped := make(chan error, 1)
 	go func() { stopped <- c.Stop(context.Background()) }()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	for {
-		if _, err := s.Next(ctx); err != nil {
+		ev, err := s.Next(ctx)
+		if err != nil {
 			if !errors.Is(err, postgres.ErrStreamEnded) {
 				t.Errorf("got %v, want ErrStreamEnded", err)
 			}
 			break
+		}
+		if ev.Kind == postgres.EventKeepalive { // it ends in order once all of its log is confirmed
+			_ = s.Confirm(ctx, ev.WALEnd) // how the stream ends, Next tells
 		}
 	}
 	s.Close(ctx) // the server may be gone already
