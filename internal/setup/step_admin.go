@@ -25,6 +25,9 @@ func (s adminStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	if s.Server != nil && f.Server.Name != "" && !f.Server.PasswordSignIn {
 		return after("sign-in-modes"), nil
 	}
+	if f.Server.State == "Restarting" { // it may still let us in, and hang up in the middle of a later step
+		return restarting, s.look(ctx, f)
+	}
 	found, err := s.password(ctx, f)
 	if err != nil || found.Action != "" {
 		return found, err
@@ -40,6 +43,8 @@ func (s adminStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	f.Admin, f.Version = true, self.Version
 	return asWanted(fmt.Sprintf("%s signs in to PostgreSQL %d", self.User, self.Version)), nil
 }
+
+var restarting = Finding{Action: Wait, Reason: "ServerRestarting", Have: "the server is restarting", passing: true}
 
 // Apply opens the door behind which the password is, or that of the server. One
 // may stand behind the other: the next Check tells.
@@ -95,7 +100,7 @@ func (s adminStep) refused(ctx context.Context, err error, f *Facts) (Finding, e
 	}
 	switch {
 	case admin.IsStarting(err) || isUnreachable(err) && passes(f.Server.State):
-		return Finding{Action: Wait, Reason: "ServerRestarting", Have: "the server is restarting", passing: true}, s.look(ctx, f)
+		return restarting, s.look(ctx, f)
 	case keptOut(err):
 		if found, closed, doorErr := s.serverDoor(ctx, f, err); closed || doorErr != nil {
 			return found, doorErr
