@@ -125,7 +125,7 @@ func (w *world) clients(t *testing.T, cfg *config.Config) *setup.Clients {
 // await plans until a step has an action.
 func (w *world) await(t *testing.T, cfg *config.Config, step string, want setup.Action) {
 	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); ; {
+	for end := time.Now().Add(10 * time.Minute); ; {
 		f := find(t, plan(t, cfg), step)
 		if f.Action == want {
 			return

@@ -227,7 +227,7 @@ func TestDestroyRunActive(t *testing.T) {
 	cfg := w.config(t, undoOpen)
 	mustApply(t, cfg)
 	w.exec(t, "SELECT pg_create_logical_replication_slot('pgmirror_dev', 'pgoutput')")
-	reader, err := pgconn.Connect(t.Context(), w.superuser()+"&replication=database")
+	reader, err := pgconn.Connect(t.Context(), w.superuser()+"&replication=database&wal_sender_timeout=0") // it answers no keepalive, however long a plan takes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestDestroyRunActive(t *testing.T) {
 		t.Errorf("got %v and writes %q, want RunActive", err, r.writes)
 	}
 	reader.Close(t.Context())
-	for end := time.Now().Add(2 * time.Minute); find(t, planDestroy(t, cfg), "slot").Action != setup.Delete; {
+	for end := time.Now().Add(10 * time.Minute); find(t, planDestroy(t, cfg), "slot").Action != setup.Delete; {
 		if time.Now().After(end) {
 			t.Fatal("the slot is still read")
 		}
