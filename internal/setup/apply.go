@@ -56,7 +56,7 @@ type runner struct {
 func (r *runner) bring(ctx context.Context, approved Finding) error {
 	for written := ""; ; {
 		f, err := r.look(ctx, func(f Finding) bool {
-			return f.Action == Await || f.Action != Wait && f.After == "" && (f.Action == None || f.Reason != written)
+			return f.Action == Await || f.Action != Wait && f.After == "" && f.unready == "" && (f.Action == None || f.Reason != written)
 		})
 		if err != nil {
 			return err
@@ -151,7 +151,7 @@ func (r *runner) await(ctx context.Context, known Finding, try func(context.Cont
 			return f, err
 		}
 		if err == nil {
-			known = f
+			known = f.meanwhile()
 		}
 		trying = limit
 		if delay > 20*time.Millisecond {

@@ -31,7 +31,16 @@ type Finding struct {
 	Allowed bool     `json:"allowed,omitempty"` // that consent is given
 	Notes   []Note   `json:"notes,omitempty"`   // what people should know before they say yes
 
-	passing bool // a Wait that ends by itself soon: a plan waits for it, too
+	passing bool   // a Wait that ends by itself soon: a plan waits for it, too
+	unready string // what Apply has to wait for before it writes; a plan tells what will be written then
+}
+
+// meanwhile is what is told while Apply waits with a finding.
+func (f Finding) meanwhile() Finding {
+	if f.unready != "" {
+		f.Action, f.Have = Wait, f.unready
+	}
+	return f
 }
 
 // Note tells what is lost, left out or left alone.

@@ -93,7 +93,7 @@ func (s Saved) SameWorld(now []Finding) error {
 // essence is what of a finding has to stay as it was: not the words for a state
 // that needs nothing, such as a number of rows.
 func essence(f Finding) Finding {
-	f.passing, f.Allowed, f.Hint = false, false, ""
+	f.passing, f.unready, f.Allowed, f.Hint = false, "", false, ""
 	if f.Action == None || f.Action == Wait {
 		f.Have = ""
 	}

@@ -1,9 +1,9 @@
 package setup_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/pgmirror/pgmirror/internal/emulator"
@@ -17,7 +17,13 @@ func (w *world) faults(t *testing.T, list ...emulator.Fault) {
 	if list == nil {
 		list = []emulator.Fault{}
 	}
-	body, err := json.Marshal(list)
+	w.control(t, http.MethodPut, "/faults", list)
+}
+
+// control asks the emulator itself for something.
+func (w *world) control(t *testing.T, method, path string, what any) {
+	t.Helper()
+	body, err := json.Marshal(what)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +31,7 @@ func (w *world) faults(t *testing.T, list ...emulator.Fault) {
 	for _, kv := range w.Env() {
 		env[kv.Key] = kv.Value
 	}
-	q, err := http.NewRequestWithContext(t.Context(), http.MethodPut, env["EMULATOR_ENDPOINT"]+"/faults", strings.NewReader(string(body)))
+	q, err := http.NewRequestWithContext(t.Context(), method, env["EMULATOR_ENDPOINT"]+path, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +42,7 @@ func (w *world) faults(t *testing.T, list ...emulator.Fault) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("faults: %s", resp.Status)
+		t.Fatalf("%s %s: %s", method, path, resp.Status)
 	}
 }
 

@@ -62,11 +62,17 @@ func (s mirrorStep) compare(ctx context.Context, f *Facts, d fabric.Definition) 
 	if err != nil {
 		return Finding{}, err
 	}
-	if status.Status == "Initializing" {
-		return Finding{Action: Wait, Reason: "Initializing", Have: "the new mirrored database is being provisioned"}, nil
-	}
 	return Finding{Action: Update, Reason: "TablesDiffer", Have: mounted(d.MountedTables), Want: mounted(want.MountedTables), Notes: found.Notes,
-		After: f.waitsFor("ownership")}, nil
+		After: f.waitsFor("ownership"), unready: unready(status)}, nil
+}
+
+// unready says of a new mirrored database that it takes no requests yet, for about a
+// minute.
+func unready(now fabric.MirroringStatus) string {
+	if now.Status == "Initializing" {
+		return "the new mirrored database is being provisioned"
+	}
+	return ""
 }
 
 // differences are told only: each would stop the mirror, and copy everything

@@ -26,14 +26,13 @@ func (s startStep) Check(ctx context.Context, f *Facts) (Finding, error) {
 	switch now.Status {
 	case "Running":
 		return asWanted("Running"), nil
-	case "Initialized":
-		return Finding{Action: Create, Reason: "NotStarted", Have: now.Status, Want: "Running", After: f.waitsFor("mirrored-database")}, nil
+	case "Initializing", "Initialized":
+		return Finding{Action: Create, Reason: "NotStarted", Have: "not started", Want: "Running", After: f.waitsFor("mirrored-database"), unready: unready(now)}, nil
 	case "Stopped":
 		return s.stopped(ctx, f)
 	case "Paused":
 		return blocked("MirrorPaused", or(now.Error, now.Status), s.workspacePage()), nil
 	}
-	// A new item needs about a minute; in a plan it is only waited for.
 	return Finding{Action: Wait, Reason: now.Status, Have: or(now.Error, now.Status), Want: "Running"}, nil
 }
 

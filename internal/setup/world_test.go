@@ -55,15 +55,18 @@ func newWorld(t *testing.T) *world {
 
 func newWorldOn(t *testing.T, in localpg.Install) *world {
 	t.Helper()
+	return newWorldWith(t, emulator.Options{PGBin: in.Bin, ProvisionDelay: 100 * time.Millisecond})
+}
+
+func newWorldWith(t *testing.T, o emulator.Options) *world {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "setup-") // the server's user can't enter t.TempDir's parents
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	e, err := emulator.Start(t.Context(), emulator.Options{
-		Dir: dir, NoSync: true, PGBin: in.Bin, ScanInterval: 50 * time.Millisecond, ProvisionDelay: 100 * time.Millisecond,
-		Native: native,
-	})
+	o.Dir, o.NoSync, o.ScanInterval, o.Native = dir, true, 50*time.Millisecond, native
+	e, err := emulator.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +137,7 @@ type run struct {
 	at     int  // cut at this write, counted from 1; 0: never
 	late   bool // after its effect
 	cancel context.CancelFunc
+	tell   func(setup.Event) // hears of everything, or nil
 }
 
 var errCut = errors.New("the process died")
@@ -240,7 +244,11 @@ func (r *run) do(t *testing.T, cfg *config.Config, stepsOf func(*setup.Clients) 
 	if err != nil {
 		return err
 	}
-	return setup.Apply(ctx, steps, &facts, approved, func(setup.Event) {})
+	return setup.Apply(ctx, steps, &facts, approved, func(e setup.Event) {
+		if r.tell != nil {
+			r.tell(e)
+		}
+	})
 }
 
 func mustApply(t *testing.T, cfg *config.Config) []string {
