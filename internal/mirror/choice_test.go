@@ -35,7 +35,7 @@ func TestChosenTypes(t *testing.T) {
 		`INSERT INTO parted VALUES (2, 0.0001)`,
 		`CREATE TABLE parted_1 (v numeric, id int NOT NULL); INSERT INTO parted_1 VALUES (3.5, 11); ALTER TABLE parted ATTACH PARTITION parted_1 FOR VALUES FROM (10) TO (20)`)
 	b.caughtUp()
-	eventually(t, "the new partition is read", func() bool { return b.read() && len(b.tableState("parted").value.Leaves) == 2 })
+	eventually(t, "the new partition is read", func() bool { return b.read(2) })
 	b.caughtUp()
 	b.equal(fabric, "prices", "keyed", "parted", "plain")
 	if got := b.tableState("prices").value.Columns; got[1].Type != "decimal(20,4)" || got[2].Type != "string" {
